@@ -1,0 +1,4 @@
+//! Placeholder.
+#![forbid(unsafe_code)]
+mod secret;
+pub use secret::Secret;
