@@ -1,0 +1,131 @@
+//! Answers: possibly partial, in any order, by question name.
+
+use std::borrow::Cow;
+
+use crate::Secret;
+
+/// One answer. Four things are kept apart: a value that may be *empty*, a question that was *declined*,
+/// one that is *absent* (not among the [`Answers`]), and a conversation that was cancelled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Bytes, possibly none.
+    Value(Secret),
+    /// The index of an option.
+    Choice(usize),
+    /// Yes or no.
+    Confirmed(bool),
+    /// The peer does not want to answer this one.
+    Declined,
+}
+
+impl From<&str> for Answer {
+    fn from(text: &str) -> Self {
+        Self::Value(text.into())
+    }
+}
+
+impl From<String> for Answer {
+    fn from(text: String) -> Self {
+        Self::Value(text.into())
+    }
+}
+
+impl From<Secret> for Answer {
+    fn from(secret: Secret) -> Self {
+        Self::Value(secret)
+    }
+}
+
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Self {
+        Self::Confirmed(yes)
+    }
+}
+
+/// The answers to a round, by question name. Few, so a list is the fastest map.
+#[derive(Clone, Debug, Default)]
+pub struct Answers(Vec<(Cow<'static, str>, Answer)>);
+
+impl Answers {
+    /// No answers: what the first step of every exchange is given.
+    pub const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    /// The answers, with one more.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<Cow<'static, str>>, answer: impl Into<Answer>) -> Self {
+        self.push(name, answer);
+        self
+    }
+
+    /// Adds an answer. Two answers of one name are kept, and refused by
+    /// [`Round::accept`](crate::Round::accept): nothing replaces anything silently.
+    pub fn push(&mut self, name: impl Into<Cow<'static, str>>, answer: impl Into<Answer>) {
+        self.0.push((name.into(), answer.into()));
+    }
+
+    /// The answer of that name, if it is there.
+    pub fn find(&self, name: &str) -> Option<&Answer> {
+        self.0.iter().find(|(n, _)| n == name).map(|(_, answer)| answer)
+    }
+
+    /// Takes the answer of that name out.
+    pub fn take(&mut self, name: &str) -> Option<Answer> {
+        let index = self.0.iter().position(|(n, _)| n == name)?;
+        Some(self.0.swap_remove(index).1)
+    }
+
+    /// The value of that name; `None` when it is absent, declined or no value.
+    pub fn value(&self, name: &str) -> Option<&Secret> {
+        match self.find(name) {
+            Some(Answer::Value(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The value of that name as text; `None` also when it is not UTF-8.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.value(name).and_then(Secret::to_str)
+    }
+
+    /// All answers with their names, in the order given.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Answer)> {
+        self.0.iter().map(|(name, answer)| (&**name, answer))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many bytes all values have together.
+    pub fn size(&self) -> usize {
+        self.iter()
+            .map(|(name, answer)| match answer {
+                Answer::Value(value) => name.len() + value.len(),
+                _ => name.len(),
+            })
+            .sum()
+    }
+}
+
+impl FromIterator<(Cow<'static, str>, Answer)> for Answers {
+    fn from_iter<T: IntoIterator<Item = (Cow<'static, str>, Answer)>>(answers: T) -> Self {
+        Self(answers.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn absent_empty_and_declined_differ() {
+        let answers = Answers::new().with("a", "").with("b", Answer::Declined);
+        assert_eq!(answers.text("a"), Some(""));
+        assert_eq!(answers.find("b"), Some(&Answer::Declined));
+        assert_eq!(answers.text("b"), None);
+        assert_eq!(answers.find("c"), None);
+    }
+}

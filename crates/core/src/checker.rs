@@ -1,0 +1,68 @@
+//! Checkers: who can tell who somebody is; and the mechanisms they offer.
+
+use std::borrow::Cow;
+
+use crate::{BoxExchange, Fault, KindSet, Scene};
+
+/// Can tell who somebody is, in one or more ways.
+///
+/// Most backends are not checkers themselves but one of the small store traits
+/// ([`PasswordStore`](crate::PasswordStore) and its kin), which a checker of ours drives.
+pub trait Checker: Send + Sync + 'static {
+    /// The name it is known by in configuration, policy and records. Two checkers of one kind are two
+    /// names: identity goes by name, never by equal settings.
+    fn name(&self) -> &str;
+
+    /// The ways it offers, most wanted first.
+    fn mechanisms(&self) -> &[Mechanism];
+
+    /// Begins one authentication. All state of the attempt lives in the exchange; none in the checker.
+    ///
+    /// # Errors
+    ///
+    /// A fault when the mechanism is not among [`Checker::mechanisms`] or cannot be begun now.
+    fn begin(&self, mechanism: &str, scene: &Scene<'_>) -> Result<BoxExchange, Fault>;
+}
+
+/// One way of proving who one is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mechanism {
+    /// `password`, `otp`, `SCRAM-SHA-256`, `krb5`. Compared without regard to ASCII case.
+    pub name: Cow<'static, str>,
+    /// The kinds it must be able to ask. A peer that cannot answer them is not offered the mechanism.
+    pub asks: KindSet,
+    /// What it needs from a store.
+    pub needs: &'static [Need],
+    /// Whether the secret itself crosses the wire.
+    pub plaintext: bool,
+}
+
+/// What a mechanism needs from a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Need {
+    /// To check a password that is given.
+    PasswordCheck,
+    /// The password itself.
+    PasswordText,
+    /// SCRAM's stored and server keys.
+    ScramKeys,
+    /// Public keys.
+    PublicKeys,
+    /// One-time codes.
+    OneTimeCodes,
+    /// To find a user by name alone, for proofs that a lower layer made.
+    Directory,
+}
+
+impl Mechanism {
+    /// The native password mechanism, `password`: a user name and a password.
+    pub const PASSWORD: &'static str = "password";
+    /// The native one-time-code mechanism, `otp`.
+    pub const OTP: &'static str = "otp";
+
+    /// Whether it goes by this name.
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+}

@@ -1,0 +1,328 @@
+//! A conversation: an exchange with every rule enforced, once, for all backends.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::{
+    Answer, Answers, BoxExchange, Denial, Exchange, Fault, Identity, Misuse, Moment, Peer, Reason,
+    Round, Scene, Step, Verified, World,
+};
+
+/// An exchange under way, with the rules around it:
+///
+/// - it is fused: after a grant, a denial or a fault nothing goes on;
+/// - answers are taken only to the open round, only to asked names, each once, of the right shape and
+///   size, and only when every required one is there (otherwise [`Misuse`], and the round stays open);
+/// - a round that this peer cannot answer is never begun;
+/// - rounds, tries, mistakes, bytes and time are bounded;
+/// - answering the last round again, word for word, gets the last reply again;
+/// - a step whose future is dropped half-way ends the login.
+#[derive(Debug)]
+pub struct Conversation {
+    /// Taken out while a step runs, so that a dropped step leaves none.
+    exchange: Option<BoxExchange>,
+    open: Option<Arc<Round>>,
+    last: Option<Box<Last>>,
+    peer: Arc<Peer>,
+    claimed: Option<Box<str>>,
+    bounds: &'static Bounds,
+    deadline_ms: u64,
+    number: u16,
+    tries: u8,
+    mistakes: u8,
+}
+
+/// The end of a conversation, or its open round: what a step comes to for the peer's protocol.
+#[must_use]
+#[derive(Clone, Debug)]
+pub enum Reply {
+    /// A round to be answered.
+    Ask(Ask),
+    /// The peer is let in.
+    Granted(Verified<Identity>),
+    /// The peer is refused.
+    Denied(Denial),
+}
+
+/// A numbered round.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// To be given back with the answers. The first round is 1.
+    pub number: u16,
+    /// The questions.
+    pub round: Arc<Round>,
+}
+
+/// How much a conversation may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Rounds in all.
+    pub rounds: u16,
+    /// Rounds that ask again (those with feedback).
+    pub tries: u8,
+    /// Answers that did not fit their round.
+    pub mistakes: u8,
+    /// Bytes of the answers to one round, names included.
+    pub bytes: usize,
+    /// Milliseconds from the beginning to the end.
+    pub lifetime_ms: u64,
+    /// Whether the last reply is kept for a peer that repeats itself because it heard nothing.
+    pub replay: bool,
+}
+
+impl Bounds {
+    /// For connections that keep order by themselves: nothing is replayed.
+    pub const CONNECTION: Self = Self {
+        rounds: 32,
+        tries: 3,
+        mistakes: 8,
+        bytes: 128 * 1024,
+        lifetime_ms: 5 * 60 * 1000,
+        replay: false,
+    };
+    /// For requests that may be lost and sent again.
+    pub const REQUESTS: Self = Self { replay: true, ..Self::CONNECTION };
+}
+
+/// Why a conversation did not go on.
+#[derive(Debug, Clone)]
+pub enum Halt {
+    /// The peer's answers do not fit; the round is still open.
+    Misuse(Misuse),
+    /// Something broke; the conversation is over and nobody got in.
+    Fault(Fault),
+}
+
+impl std::fmt::Display for Halt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Misuse(misuse) => misuse.fmt(f),
+            Self::Fault(fault) => fault.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Halt {}
+
+impl From<Misuse> for Halt {
+    fn from(misuse: Misuse) -> Self {
+        Self::Misuse(misuse)
+    }
+}
+
+impl Conversation {
+    /// Begins with the first step, which needs no answers. The reply is the first round, or already the
+    /// end.
+    pub async fn begin(
+        exchange: BoxExchange,
+        peer: Arc<Peer>,
+        claimed: Option<Box<str>>,
+        bounds: &'static Bounds,
+        world: &dyn World,
+    ) -> Result<(Self, Reply), Fault> {
+        let now = world.now();
+        let mut conversation = Self {
+            exchange: None,
+            open: None,
+            last: None,
+            peer,
+            claimed,
+            bounds,
+            deadline_ms: now.steady_ms.saturating_add(bounds.lifetime_ms),
+            number: 0,
+            tries: 0,
+            mistakes: 0,
+        };
+        let reply = conversation.run(exchange, Answers::new(), now, world).await?;
+        Ok((conversation, reply))
+    }
+
+    /// Answers round `number`.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Misuse`] leaves the round open for a better answer; [`Halt::Fault`] ends the
+    /// conversation.
+    pub async fn answer(
+        &mut self,
+        number: u16,
+        answers: Answers,
+        world: &dyn World,
+    ) -> Result<Reply, Halt> {
+        if let Some(reply) = self.replayed(number, &answers) {
+            return Ok(reply);
+        }
+        let Some(round) = &self.open else { return Err(Misuse::Closed.into()) };
+        let now = world.now();
+        if now.steady_ms > self.deadline_ms {
+            return Ok(self.end(Denial::new(Reason::TimedOut)));
+        }
+        let mark = self.bounds.replay.then(|| Mark::of(number, &answers, world));
+        let answers = match self.accept(round, number, answers) {
+            Ok(answers) => answers,
+            Err(misuse) => {
+                self.mistakes = self.mistakes.saturating_add(1);
+                if self.mistakes > self.bounds.mistakes {
+                    let denial = Denial::new(Reason::TooMany).because("too many unfit answers");
+                    return Ok(self.end(denial));
+                }
+                return Err(misuse.into());
+            }
+        };
+        let Some(exchange) = self.exchange.take() else { return Err(Misuse::Closed.into()) };
+        self.open = None;
+        self.last = None;
+        let reply = self.run(exchange, answers, now, world).await.map_err(Halt::Fault)?;
+        if let Some(mark) = mark {
+            self.last = Some(Box::new(Last { mark, reply: reply.clone() }));
+        }
+        Ok(reply)
+    }
+
+    /// The open round, if the conversation waits for one to be answered.
+    pub fn open(&self) -> Option<Ask> {
+        let round = Arc::clone(self.open.as_ref()?);
+        Some(Ask { number: self.number, round })
+    }
+
+    /// Whether it can go on no more.
+    pub fn is_over(&self) -> bool {
+        self.open.is_none()
+    }
+
+    /// When it must be over, on the steady clock.
+    pub fn deadline_ms(&self) -> u64 {
+        self.deadline_ms
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+
+    /// Ends it without a decision: the peer left, or said that it does not want to go on.
+    pub fn cancel(&mut self) -> Denial {
+        let denial = Denial::new(Reason::Cancelled);
+        let _ = self.end(denial.clone());
+        denial
+    }
+
+    fn accept(&self, round: &Round, number: u16, answers: Answers) -> Result<Answers, Misuse> {
+        if number != self.number {
+            return Err(Misuse::Stale { given: number, open: self.number });
+        }
+        if answers.size() > self.bounds.bytes {
+            let question = answers.iter().max_by_key(|(_, answer)| match answer {
+                Answer::Value(value) => value.len(),
+                _ => 0,
+            });
+            let question = question.map(|(name, _)| name.to_owned()).unwrap_or_default();
+            return Err(Misuse::Unfit { question, why: "the answers together are too long" });
+        }
+        round.accept(answers)
+    }
+
+    async fn run(
+        &mut self,
+        mut exchange: BoxExchange,
+        answers: Answers,
+        now: Moment,
+        world: &dyn World,
+    ) -> Result<Reply, Fault> {
+        let peer = Arc::clone(&self.peer);
+        let claimed = self.claimed.take();
+        let scene = Scene { now, world, peer: &peer, claimed: claimed.as_deref(), proven: &[] };
+        let step = exchange.step(answers, &scene).await;
+        self.claimed = claimed;
+        match step? {
+            Step::Ask(round) => Ok(self.ask(exchange, round)),
+            Step::Grant(who) => Ok(Reply::Granted(who)),
+            Step::Deny(denial) => Ok(Reply::Denied(denial)),
+        }
+    }
+
+    fn ask(&mut self, exchange: BoxExchange, round: Arc<Round>) -> Reply {
+        if !round.answerable_by(&self.peer.supports) {
+            let kinds = round.questions.iter().map(|q| q.kind.name()).collect::<Vec<_>>();
+            let detail = format!("the peer cannot answer all of: {}", kinds.join(", "));
+            return self.end(Denial::new(Reason::Unsupported).because(detail));
+        }
+        if self.number >= self.bounds.rounds {
+            return self.end(Denial::new(Reason::TooMany).because("too many rounds"));
+        }
+        if round.feedback.is_some() {
+            self.tries += 1;
+            if self.tries >= self.bounds.tries {
+                return self.end(Denial::new(Reason::TooMany).because("too many tries"));
+            }
+        }
+        self.number += 1;
+        self.exchange = Some(exchange);
+        self.open = Some(Arc::clone(&round));
+        Reply::Ask(Ask { number: self.number, round })
+    }
+
+    fn end(&mut self, denial: Denial) -> Reply {
+        self.exchange = None;
+        self.open = None;
+        Reply::Denied(denial)
+    }
+
+    fn replayed(&self, number: u16, answers: &Answers) -> Option<Reply> {
+        let last = self.last.as_ref()?;
+        last.mark.matches(number, answers).then(|| last.reply.clone())
+    }
+}
+
+/// The last answered round and what was replied.
+#[derive(Debug)]
+struct Last {
+    mark: Mark,
+    reply: Reply,
+}
+
+/// Enough of the last answers to recognise them, and nothing that gives them away: who knows the
+/// conversation's id but not the password must not be handed the reply that the password earned.
+#[derive(Debug)]
+struct Mark {
+    number: u16,
+    salt: [u8; 16],
+    digest: [u8; 32],
+}
+
+impl Mark {
+    fn of(number: u16, answers: &Answers, world: &dyn World) -> Self {
+        let mut salt = [0; 16];
+        world.fill(&mut salt);
+        Self { number, salt, digest: Self::digest(&salt, answers) }
+    }
+
+    fn matches(&self, number: u16, answers: &Answers) -> bool {
+        number == self.number && Self::digest(&self.salt, answers).ct_eq(&self.digest).into()
+    }
+
+    /// Over what the peer gave (before defaults are filled in), in the order of names, so that JSON
+    /// objects compare as objects.
+    fn digest(salt: &[u8; 16], answers: &Answers) -> [u8; 32] {
+        let mut sorted: Vec<_> = answers.iter().collect();
+        sorted.sort_by_key(|(name, _)| *name);
+        let mut hash = Sha256::new_with_prefix(salt);
+        let mut field = |tag: u8, bytes: &[u8]| {
+            hash.update([tag]);
+            hash.update((bytes.len() as u64).to_le_bytes());
+            hash.update(bytes);
+        };
+        for (name, answer) in sorted {
+            field(0, name.as_bytes());
+            match answer {
+                Answer::Value(value) => field(1, value.expose()),
+                Answer::Choice(index) => field(2, &(*index as u64).to_le_bytes()),
+                Answer::Confirmed(yes) => field(3, &[u8::from(*yes)]),
+                Answer::Declined => field(4, &[]),
+            }
+        }
+        hash.finalize().into()
+    }
+}

@@ -1,0 +1,254 @@
+//! Why not: refusals, which are values, and faults, which are errors.
+//!
+//! Three audiences. The audit log hears the [`Reason`] and its detail; the peer hears one of the four
+//! words of [`Public`], through the one function [`Denial::public`]; the operator hears of a [`Fault`].
+
+use std::borrow::Cow;
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A refusal: a decision, not an error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// Why.
+    pub reason: Reason,
+    /// What the operator should read about it. Never holds a secret, never reaches a peer.
+    pub detail: Cow<'static, str>,
+    /// How long to wait before another try can succeed.
+    pub retry_after: Option<Duration>,
+    /// Every checker that was asked, in order, with what it said.
+    pub tried: Vec<(Arc<str>, Reason)>,
+}
+
+/// Why a login was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Reason {
+    /// No checker knows the user.
+    UnknownUser,
+    /// The proof was wrong.
+    WrongCredential,
+    /// The account is disabled.
+    Disabled,
+    /// The account or the credential has expired.
+    Expired,
+    /// The proof was right, but a new password must be set first, which this peer cannot do.
+    ChangeNeeded,
+    /// A policy forbids it: network, service, transport, missing group or label, acting as another.
+    NotAllowed,
+    /// No checker offers the mechanism, or it asks for what this peer cannot answer.
+    Unsupported,
+    /// A message of the peer breaks the mechanism's rules.
+    Malformed,
+    /// The peer declined to answer.
+    Declined,
+    /// The peer cancelled.
+    Cancelled,
+    /// Too many tries, or too many rounds.
+    TooMany,
+    /// The conversation's time ran out.
+    TimedOut,
+    /// The realm refused: quota, load, maintenance.
+    Realm,
+}
+
+/// What a peer may learn: one of four words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Public {
+    /// No.
+    Denied,
+    /// The password must be changed first.
+    ChangeNeeded,
+    /// Not now.
+    TryLater,
+    /// Not in this way.
+    Unsupported,
+}
+
+impl Reason {
+    /// The word for logs and audit records.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::UnknownUser => "unknown-user",
+            Self::WrongCredential => "wrong-credential",
+            Self::Disabled => "disabled",
+            Self::Expired => "expired",
+            Self::ChangeNeeded => "change-needed",
+            Self::NotAllowed => "not-allowed",
+            Self::Unsupported => "unsupported",
+            Self::Malformed => "malformed",
+            Self::Declined => "declined",
+            Self::Cancelled => "cancelled",
+            Self::TooMany => "too-many",
+            Self::TimedOut => "timed-out",
+            Self::Realm => "realm",
+        }
+    }
+
+    /// Whether the checker said nothing about this user, so that another may be asked.
+    pub fn is_unknown(self) -> bool {
+        self == Self::UnknownUser
+    }
+}
+
+impl Public {
+    /// The word as protocols carry it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Denied => "denied",
+            Self::ChangeNeeded => "change-needed",
+            Self::TryLater => "try-later",
+            Self::Unsupported => "unsupported",
+        }
+    }
+}
+
+impl Denial {
+    /// A refusal for this reason.
+    pub const fn new(reason: Reason) -> Self {
+        Self { reason, detail: Cow::Borrowed(""), retry_after: None, tried: Vec::new() }
+    }
+
+    /// The refusal with words for the operator. They must not hold a secret.
+    #[must_use]
+    pub fn because(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+
+    /// The refusal with a time to wait.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// What the peer may learn. No other text about a refusal ever reaches a socket.
+    ///
+    /// An unknown user, a wrong password, a disabled account and a broken rule are one word, so that
+    /// none can be told from another.
+    pub fn public(&self) -> Public {
+        match self.reason {
+            Reason::ChangeNeeded => Public::ChangeNeeded,
+            Reason::TooMany | Reason::TimedOut | Reason::Realm => Public::TryLater,
+            Reason::Unsupported => Public::Unsupported,
+            Reason::UnknownUser
+            | Reason::WrongCredential
+            | Reason::Disabled
+            | Reason::Expired
+            | Reason::NotAllowed
+            | Reason::Malformed
+            | Reason::Declined
+            | Reason::Cancelled => Public::Denied,
+        }
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.reason.word())?;
+        if !self.detail.is_empty() {
+            write!(f, ": {}", self.detail)?;
+        }
+        Ok(())
+    }
+}
+
+/// Something broke. For the operator; it is never a pass, and a peer hears only "try later".
+#[derive(Debug, Clone)]
+pub struct Fault {
+    kind: FaultKind,
+    context: Cow<'static, str>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What sort of thing broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum FaultKind {
+    /// A backend cannot be reached, or is locked, full or gone.
+    Unavailable,
+    /// A backend did not answer in time.
+    Timeout,
+    /// A queue or pool is full.
+    Overloaded,
+    /// A backend answered what its protocol does not allow.
+    Protocol,
+    /// Our own code or configuration is wrong.
+    Internal,
+}
+
+impl Fault {
+    /// A fault, with what was being done and to what.
+    pub fn new(kind: FaultKind, context: impl Into<Cow<'static, str>>) -> Self {
+        Self { kind, context: context.into(), source: None }
+    }
+
+    /// A backend cannot be reached.
+    pub fn unavailable(context: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(FaultKind::Unavailable, context)
+    }
+
+    /// Our own code or configuration is wrong.
+    pub fn internal(context: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(FaultKind::Internal, context)
+    }
+
+    /// The fault with the error that caused it.
+    #[must_use]
+    pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What sort.
+    pub fn kind(&self) -> FaultKind {
+        self.kind
+    }
+
+    /// What the peer may learn: that now is not the time.
+    pub fn public(&self) -> Public {
+        Public::TryLater
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.context)?;
+        let mut source = self.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+impl Error for Fault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.as_deref().map(|error| error as &(dyn Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn peers_cannot_tell_why() {
+        let words =
+            [Reason::UnknownUser, Reason::WrongCredential, Reason::Disabled, Reason::Expired]
+                .map(|reason| Denial::new(reason).because("a detail").public());
+        assert!(words.iter().all(|word| *word == Public::Denied));
+        assert_eq!(Denial::new(Reason::TooMany).public(), Public::TryLater);
+    }
+
+    #[test]
+    fn faults_tell_the_whole_chain() {
+        let cause = std::io::Error::other("disk on fire");
+        let fault = Fault::unavailable("reading accounts.db").caused_by(cause);
+        assert_eq!(fault.to_string(), "reading accounts.db: disk on fire");
+    }
+}

@@ -1,0 +1,84 @@
+//! One authentication under way, advanced a round at a time.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::{Answers, Denial, Fault, Identity, Reason, Round, Scene, Verified};
+
+/// One authentication under way.
+///
+/// The first step is given no answers; each later one the answers to the round that the step before
+/// returned. A step may await a backend. It never awaits the peer: to wait for the peer is to return
+/// [`Step::Ask`]. So waiting for a person costs the size of `Self` and neither a thread nor a task.
+///
+/// Write an exchange by hand where its size counts, or as straight-line code with
+/// [`script`](crate::script()). Run it in a [`Conversation`](crate::Conversation), which enforces every
+/// rule that an exchange may then rely on.
+pub trait Exchange: Send + 'static {
+    /// Goes on with the answers to the last round.
+    fn step(
+        &mut self,
+        answers: Answers,
+        scene: &Scene<'_>,
+    ) -> impl Future<Output = Result<Step, Fault>> + Send;
+}
+
+/// What a step came to.
+#[must_use]
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Step {
+    /// The peer must answer before it goes on.
+    Ask(Arc<Round>),
+    /// The peer is who this says.
+    Grant(Verified<Identity>),
+    /// The peer is refused.
+    Deny(Denial),
+}
+
+impl Step {
+    /// Asks a round of questions.
+    pub fn ask(round: impl Into<Arc<Round>>) -> Self {
+        Self::Ask(round.into())
+    }
+
+    /// Refuses, with no more to say than the reason.
+    pub fn deny(reason: Reason) -> Self {
+        Self::Deny(Denial::new(reason))
+    }
+}
+
+/// An exchange of any type.
+pub struct BoxExchange(Box<dyn Erased>);
+
+impl BoxExchange {
+    /// Boxes an exchange.
+    pub fn new(exchange: impl Exchange) -> Self {
+        Self(Box::new(exchange))
+    }
+}
+
+impl Exchange for BoxExchange {
+    async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        self.0.step_erased(answers, scene).await
+    }
+}
+
+impl std::fmt::Debug for BoxExchange {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BoxExchange")
+    }
+}
+
+type StepFuture<'a> = Pin<Box<dyn Future<Output = Result<Step, Fault>> + Send + 'a>>;
+
+trait Erased: Send + 'static {
+    fn step_erased<'a>(&'a mut self, answers: Answers, scene: &'a Scene<'a>) -> StepFuture<'a>;
+}
+
+impl<E: Exchange> Erased for E {
+    fn step_erased<'a>(&'a mut self, answers: Answers, scene: &'a Scene<'a>) -> StepFuture<'a> {
+        Box::pin(self.step(answers, scene))
+    }
+}

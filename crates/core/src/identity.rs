@@ -1,0 +1,182 @@
+//! Who somebody turned out to be, and the proof that somebody found out.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Who: a subject with its groups, labels and attributes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The proven name, or nobody in particular.
+    pub subject: Subject,
+    /// Group names; `true` marks an administrator of the group.
+    pub groups: BTreeMap<String, bool>,
+    /// Security labels.
+    pub labels: BTreeSet<String>,
+    /// Anything else, by name; each may have several values.
+    pub attributes: BTreeMap<String, Vec<String>>,
+}
+
+/// The name of an identity.
+///
+/// Anonymous is a value of its own. It is not an empty name, which a broken file can produce, and not
+/// an absent one, which forgetting produces.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// Deliberately nobody in particular.
+    Anonymous,
+    /// Somebody.
+    Named(Arc<str>),
+}
+
+impl Subject {
+    /// The name, if there is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::Named(name) => Some(name),
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name().unwrap_or("anonymous"))
+    }
+}
+
+impl Identity {
+    /// Somebody with a name and nothing else.
+    pub fn named(name: impl Into<Arc<str>>) -> Self {
+        Self::of(Subject::Named(name.into()))
+    }
+
+    /// Nobody in particular.
+    pub fn anonymous() -> Self {
+        Self::of(Subject::Anonymous)
+    }
+
+    /// The identity as a member of one more group.
+    #[must_use]
+    pub fn in_group(mut self, group: impl Into<String>, admin: bool) -> Self {
+        self.groups.insert(group.into(), admin);
+        self
+    }
+
+    /// The identity with one more label.
+    #[must_use]
+    pub fn labelled(mut self, label: impl Into<String>) -> Self {
+        self.labels.insert(label.into());
+        self
+    }
+
+    /// The identity with one more value of an attribute.
+    #[must_use]
+    pub fn with(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.attributes.entry(name.into()).or_default().push(value.into());
+        self
+    }
+
+    /// The first value of an attribute.
+    pub fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.get(name)?.first().map(String::as_str)
+    }
+
+    /// Adds what another checker knows about the same subject.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        for (group, admin) in &other.groups {
+            *self.groups.entry(group.clone()).or_default() |= admin;
+        }
+        self.labels.extend(other.labels.iter().cloned());
+        for (name, values) in &other.attributes {
+            self.attributes.entry(name.clone()).or_insert_with(|| values.clone());
+        }
+    }
+
+    fn of(subject: Subject) -> Self {
+        Self {
+            subject,
+            groups: BTreeMap::new(),
+            labels: BTreeSet::new(),
+            attributes: BTreeMap::new(),
+        }
+    }
+}
+
+/// Proof, as a type, that a checker has verified `T`.
+///
+/// A realm admits only `Verified<Identity>`, and only checkers make one, through the single constructor
+/// [`Verified::vouch`]. Search for `Verified::vouch` to find everybody who can let somebody in.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Verified<T> {
+    what: Arc<T>,
+    checker: Option<Arc<str>>,
+}
+
+impl<T> Verified<T> {
+    /// **Vouches that `what` has been verified in this attempt.** For checkers only: to call this is to
+    /// let somebody in.
+    pub fn vouch(what: impl Into<Arc<T>>) -> Self {
+        Self { what: what.into(), checker: None }
+    }
+
+    /// The name of the checker that vouched, as the portal knows it.
+    pub fn checker(&self) -> Option<&str> {
+        self.checker.as_deref()
+    }
+
+    /// The same value, shared.
+    pub fn shared(&self) -> Arc<T> {
+        Arc::clone(&self.what)
+    }
+
+    pub(crate) fn by(mut self, checker: &Arc<str>) -> Self {
+        self.checker.get_or_insert_with(|| Arc::clone(checker));
+        self
+    }
+
+    /// The same proof about a value that holds more of what checkers of this attempt have said.
+    pub(crate) fn refined(self, what: T) -> Self {
+        Self { what: Arc::new(what), checker: self.checker }
+    }
+}
+
+impl<T> Clone for Verified<T> {
+    fn clone(&self) -> Self {
+        Self { what: Arc::clone(&self.what), checker: self.checker.clone() }
+    }
+}
+
+impl<T> Deref for Verified<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.what
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn anonymous_is_not_an_empty_name() {
+        assert_ne!(Identity::anonymous(), Identity::named(""));
+        assert_eq!(Identity::anonymous().subject.name(), None);
+        assert_eq!(Identity::named("").subject.name(), Some(""));
+    }
+
+    #[test]
+    fn merging_keeps_admin_marks_and_first_attributes() {
+        let mut one = Identity::named("ada").in_group("staff", true).with("mail", "a@x");
+        one.merge(
+            &Identity::named("ada")
+                .in_group("staff", false)
+                .in_group("ops", false)
+                .with("mail", "b@x"),
+        );
+        assert_eq!(one.groups, BTreeMap::from([("ops".into(), false), ("staff".into(), true)]));
+        assert_eq!(one.attribute("mail"), Some("a@x"));
+    }
+}

@@ -1,0 +1,197 @@
+//! Conversations that wait for their peer, by id.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::{Conversation, World};
+
+/// Conversations that wait between requests.
+///
+/// A conversation is taken out while a request works on it ([`Pending::take`]) and put back when it
+/// waits again ([`Pending::park`]); what is dropped in between is gone. So every state is used once, by
+/// one request. Nothing runs by itself: [`Pending::sweep`] drops what has expired, in one pass.
+#[derive(Debug)]
+pub struct Pending<T = ()> {
+    node: u16,
+    limits: PendingLimits,
+    waiting: Mutex<HashMap<Key, Box<Waiting<T>>>>,
+}
+
+/// How much may wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingLimits {
+    /// Conversations at a time. One more is refused, not swapped for an older one: otherwise who
+    /// floods the server would end the logins of others.
+    pub conversations: usize,
+    /// Milliseconds that an ended conversation is kept to repeat its last reply.
+    pub keep_ended_ms: u64,
+}
+
+impl Default for PendingLimits {
+    fn default() -> Self {
+        Self { conversations: 200_000, keep_ended_ms: 30_000 }
+    }
+}
+
+/// The id of a waiting conversation: which node holds it, and 128 bits that nobody can guess.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Id {
+    node: u16,
+    key: Key,
+}
+
+type Key = u128;
+
+struct Waiting<T> {
+    conversation: Conversation,
+    expires_ms: u64,
+    note: T,
+}
+
+/// Why there is no conversation to go on with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotPending {
+    /// There is none of that id: it never was, it has expired, it is over, or a request works on it.
+    Unknown,
+    /// Another node holds it.
+    Elsewhere {
+        /// Which.
+        node: u16,
+    },
+    /// As many wait as may.
+    Full,
+}
+
+impl<T> Pending<T> {
+    /// An empty table of a node.
+    pub fn new(node: u16, limits: PendingLimits) -> Self {
+        Self { node, limits, waiting: Mutex::new(HashMap::new()) }
+    }
+
+    /// Puts a new conversation in, with whatever the front end wants to find again.
+    pub fn insert(
+        &self,
+        conversation: Conversation,
+        note: T,
+        world: &dyn World,
+    ) -> Result<Id, NotPending> {
+        let mut bytes = [0; 16];
+        world.fill(&mut bytes);
+        let id = Id { node: self.node, key: Key::from_be_bytes(bytes) };
+        let waiting = self.waiting(conversation, note, world);
+        let mut table = self.table();
+        if table.len() >= self.limits.conversations {
+            return Err(NotPending::Full);
+        }
+        table.insert(id.key, waiting);
+        Ok(id)
+    }
+
+    /// Takes a conversation out to work on it.
+    pub fn take(&self, id: Id, world: &dyn World) -> Result<(Conversation, T), NotPending> {
+        if id.node != self.node {
+            return Err(NotPending::Elsewhere { node: id.node });
+        }
+        let waiting = self.table().remove(&id.key).ok_or(NotPending::Unknown)?;
+        if waiting.expires_ms < world.now().steady_ms {
+            return Err(NotPending::Unknown);
+        }
+        let Waiting { conversation, note, .. } = *waiting;
+        Ok((conversation, note))
+    }
+
+    /// Puts a conversation back that waits again, or that is over and may be asked to repeat itself.
+    pub fn park(&self, id: Id, conversation: Conversation, note: T, world: &dyn World) {
+        let waiting = self.waiting(conversation, note, world);
+        self.table().insert(id.key, waiting);
+    }
+
+    /// Drops everything that has expired, and says how many went.
+    pub fn sweep(&self, world: &dyn World) -> usize {
+        let now = world.now().steady_ms;
+        let mut table = self.table();
+        let before = table.len();
+        table.retain(|_, waiting| waiting.expires_ms >= now);
+        let gone = before - table.len();
+        if table.len() * 4 < table.capacity() {
+            table.shrink_to_fit();
+        }
+        gone
+    }
+
+    /// How many wait.
+    pub fn len(&self) -> usize {
+        self.table().len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn waiting(&self, conversation: Conversation, note: T, world: &dyn World) -> Box<Waiting<T>> {
+        let mut expires_ms = conversation.deadline_ms();
+        if conversation.is_over() {
+            let kept = world.now().steady_ms.saturating_add(self.limits.keep_ended_ms);
+            expires_ms = expires_ms.min(kept);
+        }
+        Box::new(Waiting { conversation, expires_ms, note })
+    }
+
+    fn table(&self) -> MutexGuard<'_, HashMap<Key, Box<Waiting<T>>>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> fmt::Debug for Waiting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting").field("expires_ms", &self.expires_ms).finish_non_exhaustive()
+    }
+}
+
+/// `NODE-KEY` in hexadecimal, 37 characters.
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}-{:032x}", self.node, self.key)
+    }
+}
+
+/// The key is as good as a password while the conversation lasts.
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04x}-…", self.node)
+    }
+}
+
+impl FromStr for Id {
+    type Err = NotPending;
+
+    fn from_str(text: &str) -> Result<Self, NotPending> {
+        let (node, key) = text.split_once('-').ok_or(NotPending::Unknown)?;
+        let exact = |part: &str, length| {
+            part.len() == length && part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if !exact(node, 4) || !exact(key, 32) {
+            return Err(NotPending::Unknown);
+        }
+        let node = u16::from_str_radix(node, 16).map_err(|_| NotPending::Unknown)?;
+        let key = Key::from_str_radix(key, 16).map_err(|_| NotPending::Unknown)?;
+        Ok(Self { node, key })
+    }
+}
+
+impl fmt::Display for NotPending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => {
+                f.write_str("no such login is waiting; it may have expired: begin again")
+            }
+            Self::Elsewhere { node } => write!(f, "this login waits on node {node}"),
+            Self::Full => f.write_str("too many logins are waiting; try later"),
+        }
+    }
+}
+
+impl std::error::Error for NotPending {}

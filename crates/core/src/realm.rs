@@ -1,0 +1,226 @@
+//! The application: who is let in gets an avatar, for as long as a session lasts.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::{Denial, Identity, Verified};
+
+/// What a protocol asks an application for: the type of its avatars, and of its minds.
+///
+/// The avatar is what the logged-in user can do (a mailbox, a shell). The mind is what the client lends
+/// so that it can be notified; `()` for most protocols.
+pub trait Interface: 'static {
+    /// For records and error messages.
+    const NAME: &'static str;
+    /// What the user can do.
+    type Avatar: ?Sized + Send;
+    /// How the user's client can be told something.
+    type Mind: Send;
+}
+
+/// An application, for one interface. An application with several implements it several times.
+#[diagnostic::on_unimplemented(
+    message = "the realm `{Self}` has no avatars with the interface `{I}`",
+    label = "this realm cannot admit anybody to `{I}`",
+    note = "implement `Realm<{I}>` for `{Self}`, or give the protocol's portal another realm"
+)]
+pub trait Realm<I: Interface>: Send + Sync {
+    /// Admits somebody whose identity is proven. The future may be dropped when the peer leaves: the
+    /// avatar must then be gone as well, which it is when it exists only in the returned session.
+    fn admit(
+        &self,
+        who: &Verified<Identity>,
+        mind: I::Mind,
+    ) -> impl Future<Output = Result<Session<I>, Denial>> + Send;
+}
+
+/// A logged-in avatar. Dropping it logs out; logging out happens exactly once, also when the peer left
+/// while the checker was working, and on panic.
+pub struct Session<I: Interface> {
+    // Fields drop in order: logout runs while the avatar is still alive.
+    logout: Logout,
+    avatar: Box<I::Avatar>,
+}
+
+impl<I: Interface> Session<I> {
+    /// A session whose end is just the end of its avatar.
+    pub fn new(avatar: Box<I::Avatar>) -> Self {
+        Self { logout: Logout(None), avatar }
+    }
+
+    /// The session, with something to do at its end.
+    #[must_use]
+    pub fn at_logout(mut self, logout: Logout) -> Self {
+        self.logout = logout;
+        self
+    }
+
+    /// The avatar.
+    pub fn avatar(&self) -> &I::Avatar {
+        &self.avatar
+    }
+
+    /// The avatar, to be changed.
+    pub fn avatar_mut(&mut self) -> &mut I::Avatar {
+        &mut self.avatar
+    }
+
+    /// Logs out and waits until it is done. Dropping the session does the same without waiting.
+    pub async fn logout(mut self) {
+        if let Some(logout) = self.logout.0.take()
+            && let Some(rest) = logout()
+        {
+            rest.await;
+        }
+    }
+}
+
+impl<I: Interface> fmt::Debug for Session<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Session<{}>", I::NAME)
+    }
+}
+
+type AfterLogout = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// What happens at the end of a session, once.
+pub struct Logout(Option<Box<dyn FnOnce() -> Option<AfterLogout> + Send>>);
+
+impl Logout {
+    /// Something short to do. It runs where the session is dropped, so it must not block.
+    pub fn new(logout: impl FnOnce() + Send + 'static) -> Self {
+        Self(Some(Box::new(move || {
+            logout();
+            None
+        })))
+    }
+
+    /// Something that takes its time. [`Session::logout`] waits for it; when the session is dropped
+    /// instead, `spawn` is handed the rest (usually a runtime's `spawn`), for nobody else will poll it.
+    pub fn lasting<Fut>(
+        logout: impl FnOnce() -> Fut + Send + 'static,
+        spawn: impl FnOnce(Pin<Box<dyn Future<Output = ()> + Send>>) + Send + 'static,
+    ) -> Self
+    where
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        Self(Some(Box::new(move || Some(Box::pin(Spawned::new(logout(), spawn))))))
+    }
+}
+
+impl Drop for Logout {
+    fn drop(&mut self) {
+        if let Some(logout) = self.0.take() {
+            // A lasting one is handed to its `spawn` when its future is dropped unfinished.
+            drop(logout());
+        }
+    }
+}
+
+impl fmt::Debug for Logout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_some() { "Logout(due)" } else { "Logout(done)" })
+    }
+}
+
+/// A future that is finished by whoever polls it, and handed to `spawn` when dropped before its end.
+struct Spawned<S: FnOnce(AfterLogout)> {
+    rest: Option<AfterLogout>,
+    spawn: Option<S>,
+}
+
+impl<S: FnOnce(AfterLogout)> Spawned<S> {
+    fn new(rest: impl Future<Output = ()> + Send + 'static, spawn: S) -> Self {
+        Self { rest: Some(Box::pin(rest)), spawn: Some(spawn) }
+    }
+}
+
+impl<S: FnOnce(AfterLogout)> Unpin for Spawned<S> {}
+
+impl<S: FnOnce(AfterLogout)> Future for Spawned<S> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        let Some(rest) = &mut self.rest else { return std::task::Poll::Ready(()) };
+        let polled = rest.as_mut().poll(context);
+        if polled.is_ready() {
+            self.rest = None;
+        }
+        polled
+    }
+}
+
+impl<S: FnOnce(AfterLogout)> Drop for Spawned<S> {
+    fn drop(&mut self) {
+        if let (Some(rest), Some(spawn)) = (self.rest.take(), self.spawn.take()) {
+            spawn(rest);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::testing::now_or_never;
+
+    struct Nothing;
+
+    impl Interface for Nothing {
+        const NAME: &'static str = "nothing";
+        type Avatar = ();
+        type Mind = ();
+    }
+
+    fn counted() -> (Arc<AtomicUsize>, Session<Nothing>) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let inner = Arc::clone(&count);
+        let logout = Logout::new(move || {
+            inner.fetch_add(1, Ordering::SeqCst);
+        });
+        (count, Session::new(Box::new(())).at_logout(logout))
+    }
+
+    #[test]
+    fn logs_out_once_when_dropped_and_when_asked() {
+        let (count, session) = counted();
+        drop(session);
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        let (count, session) = counted();
+        now_or_never(session.logout()).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn logs_out_on_panic() {
+        let (count, session) = counted();
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || {
+            let _session = session;
+            panic!("in the protocol");
+        }));
+        assert!(result.is_err());
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_lasting_logout_is_awaited_or_spawned() {
+        let log = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let session = |name: &'static str| {
+            let (done, spawned) = (Arc::clone(&log), Arc::clone(&log));
+            Session::<Nothing>::new(Box::new(())).at_logout(Logout::lasting(
+                move || async move { done.lock().unwrap().push((name, "done")) },
+                move |rest| {
+                    spawned.lock().unwrap().push((name, "spawned"));
+                    now_or_never(rest).unwrap();
+                },
+            ))
+        };
+        now_or_never(session("awaited").logout()).unwrap();
+        drop(session("dropped"));
+        let log = log.lock().unwrap();
+        assert_eq!(*log, [("awaited", "done"), ("dropped", "spawned"), ("dropped", "done")]);
+    }
+}

@@ -1,0 +1,144 @@
+//! Whoever can answer.
+
+use std::borrow::Cow;
+use std::future::Future;
+
+use crate::{Answer, Answers, KindSet, Question, Round};
+
+/// Whoever can answer a round: a terminal, a callback, a file, or a caller that already knows.
+pub trait Responder: Send {
+    /// What it can answer. A mechanism that asks for more is never begun.
+    fn supports(&self) -> KindSet;
+
+    /// Answers a round, in part or whole.
+    ///
+    /// # Errors
+    ///
+    /// [`Cancelled`]: the person or program does not want to go on. That ends the login; to leave out
+    /// one question is to leave it out of the answers, or to answer [`Answer::Declined`].
+    fn respond(&mut self, round: &Round)
+    -> impl Future<Output = Result<Answers, Cancelled>> + Send;
+}
+
+/// The answering side does not want to go on, or cannot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Why, for the audit record.
+    pub why: Cow<'static, str>,
+}
+
+impl Cancelled {
+    /// With a reason.
+    pub fn because(why: impl Into<Cow<'static, str>>) -> Self {
+        Self { why: why.into() }
+    }
+}
+
+impl std::fmt::Display for Cancelled {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cancelled: {}", self.why)
+    }
+}
+
+impl std::error::Error for Cancelled {}
+
+/// Answers that are known before anything is asked. Each is given **once**: a source that already knows
+/// never sends the same refused answer twice, so a stale password costs one attempt and not an account.
+///
+/// ```
+/// use countersign::{Answers, Known, Question, Round};
+/// let round = Round::of([Question::username(), Question::password()]);
+/// let mut known = Known::new(Answers::new().with("username", "ada").with("password", "x"));
+/// assert!(known.pick(&round).is_some());
+/// assert!(known.pick(&round).is_none());
+/// ```
+#[derive(Debug, Default)]
+pub struct Known {
+    answers: Answers,
+}
+
+impl Known {
+    /// The answers to give, by question name.
+    pub fn new(answers: Answers) -> Self {
+        Self { answers }
+    }
+
+    /// Takes out what answers this round, if it answers it whole; else takes nothing.
+    ///
+    /// What kinds a text may answer is checked here: a question that wants yes or no is answered only by
+    /// a [`Answer::Confirmed`], so no file or environment variable ever trusts a host.
+    pub fn pick(&mut self, round: &Round) -> Option<Answers> {
+        let fits = |question: &&Question| {
+            self.answers.find(&question.name).is_some_and(|a| question.check(a).is_ok())
+        };
+        let chosen: Vec<_> = round.questions.iter().filter(fits).collect();
+        let probe: Answers = chosen
+            .iter()
+            .filter_map(|q| Some((q.name.clone(), self.answers.find(&q.name)?.clone())))
+            .collect();
+        round.accept(probe).ok()?;
+        chosen.iter().map(|q| Some((q.name.clone(), self.answers.take(&q.name)?))).collect()
+    }
+
+    /// Whether nothing is left to give.
+    pub fn is_empty(&self) -> bool {
+        self.answers.is_empty()
+    }
+}
+
+impl Responder for Known {
+    fn supports(&self) -> KindSet {
+        KindSet::all()
+    }
+
+    async fn respond(&mut self, round: &Round) -> Result<Answers, Cancelled> {
+        self.pick(round)
+            .ok_or_else(|| Cancelled::because("what is known does not answer this round"))
+    }
+}
+
+/// A responder made of a blocking function: a terminal prompt, a C callback.
+///
+/// The function blocks the thread that polls. Give it a thread of its own.
+#[derive(Debug)]
+pub struct Blocking<F> {
+    supports: KindSet,
+    prompt: F,
+}
+
+impl<F> Blocking<F>
+where
+    F: FnMut(&Round) -> Result<Answers, Cancelled> + Send,
+{
+    /// A function that can answer these kinds.
+    pub fn new(supports: KindSet, prompt: F) -> Self {
+        Self { supports, prompt }
+    }
+}
+
+impl<F> Responder for Blocking<F>
+where
+    F: FnMut(&Round) -> Result<Answers, Cancelled> + Send,
+{
+    fn supports(&self) -> KindSet {
+        self.supports.clone()
+    }
+
+    async fn respond(&mut self, round: &Round) -> Result<Answers, Cancelled> {
+        (self.prompt)(round)
+    }
+}
+
+/// Declines everything optional and cancels the rest: for tests, and for peers that cannot be asked.
+impl Responder for () {
+    fn supports(&self) -> KindSet {
+        KindSet::none()
+    }
+
+    async fn respond(&mut self, round: &Round) -> Result<Answers, Cancelled> {
+        if round.questions.iter().any(Question::must_be_answered) {
+            return Err(Cancelled::because("nobody is there to answer"));
+        }
+        Ok(round.questions.iter().map(|q| (q.name.clone(), Answer::Declined)).collect())
+    }
+}

@@ -1,0 +1,93 @@
+//! The world as an argument: time, entropy, and who is at the other end.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::{Identity, KindSet, Verified};
+
+/// A point in time, on two clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Milliseconds on a clock that never steps, from an arbitrary start. For deadlines.
+    pub steady_ms: u64,
+    /// Seconds since 1970, UTC. For one-time codes, expiry and records. May step.
+    pub unix: i64,
+}
+
+/// Where time and randomness come from. The server's is the machine's; a test owns its own.
+pub trait World: Send + Sync {
+    /// What time it is.
+    fn now(&self) -> Moment;
+    /// Fills `bytes` with bytes nobody can guess. Must not return with weak ones: rather end the
+    /// process.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// Everything a step may look at besides its answers.
+#[derive(Clone, Copy)]
+pub struct Scene<'a> {
+    /// What time it is.
+    pub now: Moment,
+    /// Randomness, and time for whoever measures within the step.
+    pub world: &'a dyn World,
+    /// Who is asking to be let in, as far as the connection tells.
+    pub peer: &'a Peer,
+    /// The name that the peer's protocol gave before any question (SSH, HTTP Digest), unproven.
+    pub claimed: Option<&'a str>,
+    /// What earlier factors of this attempt have proven, in order. Empty for the first.
+    pub proven: &'a [Verified<Identity>],
+}
+
+impl std::fmt::Debug for Scene<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scene").field("now", &self.now).field("peer", &self.peer).finish()
+    }
+}
+
+/// What a connection tells about its other end. Facts only: nothing here is claimed by the user.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// What the login is for: `imap`, `smtp`, `http`. A policy key.
+    pub service: Arc<str>,
+    /// The front end it came through: `dovecot`, `saslauthd`, `http`.
+    pub front_end: &'static str,
+    /// Where the user is.
+    pub remote: Option<IpAddr>,
+    /// Where the user connected to.
+    pub local: Option<IpAddr>,
+    /// How the user's connection is protected.
+    pub transport: Transport,
+    /// What a trusted lower layer has authenticated: a client certificate's name reported by the mail
+    /// server, a peer's user name on a local socket.
+    pub external: Option<Arc<str>>,
+    /// The client's certificate chain in DER, leaf first, verified by our own TLS.
+    pub certificates: Vec<Arc<[u8]>>,
+    /// TLS channel bindings by name (RFC 5929, RFC 9266).
+    pub channel_bindings: BTreeMap<&'static str, Vec<u8>>,
+    /// The user id of the process at the other end of a local socket.
+    pub uid: Option<u32>,
+    /// What the peer can answer.
+    pub supports: KindSet,
+    /// Anything else worth a record: the client's own session id, its user agent.
+    pub details: BTreeMap<&'static str, String>,
+}
+
+/// How a connection is protected against listeners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// Not at all.
+    #[default]
+    Plain,
+    /// It does not leave the machine.
+    Local,
+    /// TLS.
+    Tls,
+}
+
+impl Peer {
+    /// A peer of a service, and what it can answer.
+    pub fn new(service: impl Into<Arc<str>>, supports: KindSet) -> Self {
+        Self { service: service.into(), supports, ..Self::default() }
+    }
+}

@@ -1,0 +1,208 @@
+//! The small traits behind most checkers: one joint, one method. And the password checker itself.
+
+use std::future::Future;
+use std::sync::{Arc, LazyLock};
+
+use crate::{
+    Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, Identity,
+    KindSet, Mechanism, Need, Question, Reason, Round, Scene, Secret, Step, Verified,
+};
+
+/// What a store says about one proof.
+///
+/// There is no value for "nothing": a store that forgets to answer does not compile.
+#[must_use]
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// The proof is right, and this is who it proves.
+    Is(Verified<Identity>),
+    /// Refused. [`Reason::UnknownUser`] lets the next checker be asked.
+    Not(Denial),
+}
+
+impl Verdict {
+    /// The store does not know this user.
+    pub const UNKNOWN: Self = Self::Not(Denial::new(Reason::UnknownUser));
+    /// The proof is wrong.
+    pub const WRONG: Self = Self::Not(Denial::new(Reason::WrongCredential));
+}
+
+impl From<Verdict> for Step {
+    fn from(verdict: Verdict) -> Self {
+        match verdict {
+            Verdict::Is(who) => Self::Grant(who),
+            Verdict::Not(denial) => Self::Deny(denial),
+        }
+    }
+}
+
+/// Checks a password: the smallest backend.
+///
+/// ```
+/// use countersign::{Fault, Identity, PasswordStore, Secret, Verdict, Verified};
+///
+/// struct One;
+///
+/// impl PasswordStore for One {
+///     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+///         if login != "ada" {
+///             return Ok(Verdict::UNKNOWN);
+///         }
+///         if *password != Secret::from("countess") {
+///             return Ok(Verdict::WRONG);
+///         }
+///         Ok(Verdict::Is(Verified::vouch(Identity::named("ada"))))
+///     }
+/// }
+/// ```
+pub trait PasswordStore: Send + Sync + 'static {
+    /// Checks one password. An unknown user must take as long as a wrong password.
+    fn check(
+        &self,
+        login: &str,
+        password: &Secret,
+    ) -> impl Future<Output = Result<Verdict, Fault>> + Send;
+}
+
+/// Finds a user by name alone, for a proof that something else made: a certificate that our TLS
+/// verified, a mail server that is trusted to have verified one.
+pub trait Directory: Send + Sync + 'static {
+    /// The identity of that name, as far as the account may be used at all.
+    fn find(&self, login: &str) -> impl Future<Output = Result<Verdict, Fault>> + Send;
+}
+
+/// SCRAM's server-side secrets (RFC 5802 §3).
+#[derive(Clone, Debug)]
+pub struct ScramKeys {
+    /// The salt.
+    pub salt: Vec<u8>,
+    /// The iteration count.
+    pub iterations: u32,
+    /// `H(ClientKey)`.
+    pub stored_key: Secret,
+    /// `HMAC(SaltedPassword, "Server Key")`.
+    pub server_key: Secret,
+}
+
+/// Keeps SCRAM keys.
+pub trait ScramStore: Directory {
+    /// The keys of a user for a hash (`SHA-256`), if there are any.
+    fn keys(
+        &self,
+        login: &str,
+        hash: &str,
+    ) -> impl Future<Output = Result<Option<ScramKeys>, Fault>> + Send;
+}
+
+/// A public key in SSH wire format that a user may prove to hold, with the options it was listed with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedKey {
+    /// The key blob (RFC 4253 §6.6).
+    pub blob: Vec<u8>,
+    /// Options such as `from="…"`, verbatim.
+    pub options: Vec<String>,
+}
+
+/// Keeps public keys.
+pub trait KeyStore: Directory {
+    /// The keys of a user.
+    fn public_keys(
+        &self,
+        login: &str,
+    ) -> impl Future<Output = Result<Vec<ListedKey>, Fault>> + Send;
+}
+
+/// Checks one-time codes. Accepting a code uses it up, for every node, before the answer is yes.
+pub trait OtpStore: Send + Sync + 'static {
+    /// Checks one code at one time (seconds since 1970).
+    fn check_code(
+        &self,
+        login: &str,
+        code: &Secret,
+        unix: i64,
+    ) -> impl Future<Output = Result<Verdict, Fault>> + Send;
+}
+
+/// Offers the mechanism `password` on top of a [`PasswordStore`].
+#[derive(Debug)]
+pub struct Password<S> {
+    name: String,
+    store: Arc<S>,
+}
+
+impl<S: PasswordStore> Password<S> {
+    /// A checker of that name.
+    pub fn new(name: impl Into<String>, store: S) -> Self {
+        Self { name: name.into(), store: Arc::new(store) }
+    }
+}
+
+impl<S: PasswordStore> Checker for Password<S> {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn mechanisms(&self) -> &[Mechanism] {
+        std::slice::from_ref(&PASSWORD)
+    }
+
+    fn begin(&self, mechanism: &str, _: &Scene<'_>) -> Result<BoxExchange, Fault> {
+        if !PASSWORD.is(mechanism) {
+            return Err(not_offered(&self.name, mechanism));
+        }
+        Ok(BoxExchange::new(PasswordExchange { store: Arc::clone(&self.store), asked: false }))
+    }
+}
+
+/// The fault of beginning a mechanism that a checker does not offer.
+pub fn not_offered(checker: &str, mechanism: &str) -> Fault {
+    Fault::internal(format!("checker `{checker}` does not offer the mechanism `{mechanism}`"))
+}
+
+/// The description of the mechanism `password`, for checkers that offer it themselves.
+pub static PASSWORD: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
+    name: Mechanism::PASSWORD.into(),
+    asks: KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase),
+    needs: &[Need::PasswordCheck],
+    plaintext: true,
+});
+
+/// The first round of the mechanism `password`. Every login shares these two.
+pub fn password_round(scene: &Scene<'_>) -> Arc<Round> {
+    static BOTH: LazyLock<Arc<Round>> =
+        LazyLock::new(|| Arc::new(Round::of([Question::username(), Question::password()])));
+    static ONLY_PASSWORD: LazyLock<Arc<Round>> =
+        LazyLock::new(|| Arc::new(Round::of([Question::password()])));
+    Arc::clone(if known_name(scene).is_some() { &ONLY_PASSWORD } else { &BOTH })
+}
+
+/// The user name of an attempt: proven by an earlier factor, else answered, else claimed by the
+/// protocol.
+pub fn login_name<'a>(answers: &'a Answers, scene: &Scene<'a>) -> Option<&'a str> {
+    known_name(scene).or_else(|| answers.text("username"))
+}
+
+fn known_name<'a>(scene: &Scene<'a>) -> Option<&'a str> {
+    let proven = scene.proven.last().and_then(|who| who.subject.name());
+    proven.or(scene.claimed)
+}
+
+struct PasswordExchange<S> {
+    store: Arc<S>,
+    asked: bool,
+}
+
+impl<S: PasswordStore> Exchange for PasswordExchange<S> {
+    async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        if !std::mem::replace(&mut self.asked, true) {
+            return Ok(Step::Ask(password_round(scene)));
+        }
+        let Some(login) = login_name(&answers, scene) else {
+            return Ok(Step::deny(Reason::Malformed));
+        };
+        match answers.find("password") {
+            Some(Answer::Value(password)) => Ok(self.store.check(login, password).await?.into()),
+            _ => Ok(Step::deny(Reason::Declined)),
+        }
+    }
+}
