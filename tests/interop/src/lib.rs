@@ -1,1 +1,42 @@
-//! Placeholder.
+//! Starts the software that Countersign has to work with, and stops it again.
+//!
+//! Each peer is a value: making it starts the daemon in a private folder on loopback,
+//! dropping it kills the daemon's whole process group. Nothing of the machine's own
+//! configuration is read or written, and no system service is touched.
+//!
+//! - [`Stage`] is the private folder of one case, and [`runner`] plays the cases.
+//! - [`Countersign`] is the server under test.
+//! - [`Postfix`], [`Exim`], [`DovecotAuth`], [`Saslauthd`] are the peers, [`sasl`] and
+//!   [`swaks()`] the clients that people really use, [`Terminal`] a person.
+//!
+//! Whatever cannot be tried on this machine (no such program, not root) is
+//! [`Trouble::NotRun`] with a reason. It never counts as passed.
+#![forbid(unsafe_code)]
+
+mod countersign;
+mod dovecot;
+mod exim;
+mod guard;
+mod postfix;
+mod process;
+mod program;
+pub mod runner;
+pub mod sasl;
+mod saslauthd;
+mod stage;
+mod swaks;
+mod terminal;
+mod trouble;
+
+pub use countersign::{Config, Countersign, Profile, binary, user};
+pub use dovecot::{DovecotAuth, Habits, passwd_file};
+pub use exim::Exim;
+pub use guard::kill_all;
+pub use postfix::Postfix;
+pub use process::{Finished, Peer, run, wait_for};
+pub use program::{need, need_root, peers_folder};
+pub use saslauthd::Saslauthd;
+pub use stage::{Stage, free_port};
+pub use swaks::{Attempt, Mechanism, swaks};
+pub use terminal::Terminal;
+pub use trouble::{Context, Outcome, Trouble};

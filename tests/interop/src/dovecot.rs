@@ -1,0 +1,89 @@
+//! Dovecot's own authentication service: what ours is compared with.
+
+use std::fmt::Write;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::{Outcome, Peer, Stage, need, need_root};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// What it does beside checking passwords.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Habits {
+    /// Neither penalties nor statistics: the least work.
+    Quiet,
+    /// As it comes: a penalty look-up (process `anvil`) and statistics events for each login.
+    Default,
+}
+
+/// A running Dovecot without mail protocols.
+#[derive(Debug)]
+pub struct DovecotAuth {
+    /// The socket of the client protocol.
+    pub socket: PathBuf,
+    master: Peer,
+}
+
+impl DovecotAuth {
+    /// Starts it over a passwd-file as [`passwd_file`] makes one.
+    ///
+    /// # Errors
+    /// [`NotRun`](crate::Trouble::NotRun) without Dovecot or without root, as each of its
+    /// processes has a user of its own.
+    pub fn start(stage: &Stage, passwd: &Path, habits: Habits) -> Outcome<Self> {
+        let program = need("dovecot", "dovecot-core")?;
+        need_root("Dovecot")?;
+        let name = match habits {
+            Habits::Quiet => "dovecot-quiet",
+            Habits::Default => "dovecot-default",
+        };
+        let folder = stage.folder(name)?;
+        let socket = folder.join("auth");
+        let mut config = format!(
+            "base_dir = {folder}/run\n\
+             state_dir = {folder}/state\n\
+             log_path = {folder}/dovecot.log\n\
+             protocols =\n\
+             ssl = no\n\
+             auth_mechanisms = plain login\n\
+             disable_plaintext_auth = no\n\
+             auth_failure_delay = 0\n\
+             passdb {{\n  driver = passwd-file\n  args = scheme=PLAIN username_format=%u {passwd}\n}}\n\
+             userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home=/nonexistent\n}}\n\
+             service auth {{\n  client_limit = 4000\n  \
+             unix_listener auth-clients {{\n    path = {socket}\n    mode = 0666\n  }}\n}}\n",
+            folder = folder.display(),
+            passwd = passwd.display(),
+            socket = socket.display(),
+        );
+        if habits == Habits::Quiet {
+            // A socket of mode 0 is not made, and auth then goes without the service behind it.
+            config += "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}\n\
+                       service stats {\n  unix_listener stats-writer {\n    mode = 0\n  }\n}\n";
+        }
+        stage.folder(&format!("{name}/run"))?;
+        stage.folder(&format!("{name}/state"))?;
+        let config = stage.file(&format!("{name}/dovecot.conf"), &config)?;
+        let mut master =
+            Peer::start(stage, name, Command::new(program).arg("-F").arg("-c").arg(config))?;
+        master.until("Dovecot listening", LIMIT, || UnixStream::connect(&socket).ok())?;
+        Ok(Self { socket, master })
+    }
+
+    /// Dovecot's first process; the one that answers is a child of it.
+    pub fn pid(&self) -> u32 {
+        self.master.pid()
+    }
+}
+
+/// Lines `u1:{PLAIN}secret1` … as both services read them.
+pub fn passwd_file(users: usize) -> String {
+    let mut text = String::new();
+    for user in 1..=users {
+        let _ = writeln!(text, "u{user}:{{PLAIN}}secret{user}");
+    }
+    text
+}

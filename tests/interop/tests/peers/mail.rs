@@ -1,0 +1,153 @@
+//! Postfix and Exim against our Dovecot socket.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use countersign_interop::runner::{Case, case};
+use countersign_interop::{
+    Attempt, Config, Context, Countersign, Exim, Mechanism, Outcome, Postfix, Profile, Stage,
+    ensure, passwd_file, swaks, user,
+};
+
+use crate::reference::right_and_wrong;
+
+pub(crate) const CASES: &[Case] = &[
+    case("postfix_right_and_wrong", postfix_right_and_wrong),
+    case("postfix_with_accounts_changed_while_running", postfix_with_changing_accounts),
+    case("postfix_hears_454_when_we_are_away", postfix_while_we_are_away),
+    case("postfix_hears_454_on_a_fault", postfix_on_a_fault),
+    case("exim_right_and_wrong", exim_right_and_wrong),
+    case("exim_hears_435_when_we_are_away", exim_while_we_are_away),
+    case("exim_hears_435_on_a_fault", exim_on_a_fault),
+];
+
+fn over_a_file(stage: &Stage) -> Outcome<Config> {
+    Ok(Config {
+        passwd: Some(stage.file("passwd", &passwd_file(3))?),
+        dovecot: Some(stage.folder("sockets")?.join("auth")),
+        close_on_fault: true,
+        ..Config::default()
+    })
+}
+
+/// Every audit record is refused by a full disk, which by default refuses the login too.
+fn with_a_full_disk(stage: &Stage) -> Outcome<Config> {
+    Ok(Config { audit: Some("/dev/full".into()), ..over_a_file(stage)? })
+}
+
+fn socket(config: &Config) -> Outcome<&std::path::Path> {
+    config.dovecot.as_deref().during("the socket's path")
+}
+
+fn postfix_right_and_wrong(stage: &Stage) -> Outcome {
+    let config = over_a_file(stage)?;
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let postfix = Postfix::start(stage, socket(&config)?)?;
+    right_and_wrong(postfix.port, "u2", "secret2")
+}
+
+/// The five-minute tour: accounts made by the command line, used at once by Postfix over the
+/// socket that is there without any configuration.
+fn postfix_with_changing_accounts(stage: &Stage) -> Outcome {
+    let server = Countersign::start(stage, Profile::Debug, None)?;
+    let data = &server.data;
+    // Without a configuration the socket is for its owner and group; Postfix's smtpd is
+    // neither, so this case lets it in as the guide tells an administrator to.
+    for (path, mode) in
+        [(data.clone(), 0o755), (data.join("run"), 0o755), (server.default_dovecot(), 0o666)]
+    {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).during(path.display())?;
+    }
+    let postfix = Postfix::start(stage, &server.default_dovecot())?;
+    let attempt = Attempt {
+        port: postfix.port,
+        mechanism: Mechanism::Plain,
+        user: "alice",
+        password: "correct horse battery",
+    };
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 535, "before alice exists: {answer}");
+    user(Profile::Debug, data, &["add", "alice", "--password-stdin"], attempt.password)?;
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 235, "after alice was added: {answer}");
+    user(Profile::Debug, data, &["set", "alice", "--disable"], "")?;
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 535, "after alice was disabled: {answer}");
+    user(Profile::Debug, data, &["set", "alice", "--enable"], "")?;
+    right_and_wrong(postfix.port, attempt.user, attempt.password)
+}
+
+fn postfix_while_we_are_away(stage: &Stage) -> Outcome {
+    let config = over_a_file(stage)?;
+    let server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let postfix = Postfix::start(stage, socket(&config)?)?;
+    let attempt = Attempt {
+        port: postfix.port,
+        mechanism: Mechanism::Plain,
+        user: "u1",
+        password: "secret1",
+    };
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 235, "before the stop: {answer}");
+    let status = server.stop()?;
+    ensure!(status.success(), "SIGTERM should end it with 0, not {status}");
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 454, "while we are away: {answer}");
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 235, "after our return: {answer}");
+    Ok(())
+}
+
+fn postfix_on_a_fault(stage: &Stage) -> Outcome {
+    let config = with_a_full_disk(stage)?;
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let postfix = Postfix::start(stage, socket(&config)?)?;
+    let answer = swaks(&Attempt {
+        port: postfix.port,
+        mechanism: Mechanism::Plain,
+        user: "u1",
+        password: "secret1",
+    })?;
+    ensure!(answer == 454, "with an audit file that cannot be written: {answer}");
+    Ok(())
+}
+
+fn exim_right_and_wrong(stage: &Stage) -> Outcome {
+    let config = over_a_file(stage)?;
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let exim = Exim::start(stage, socket(&config)?)?;
+    right_and_wrong(exim.port, "u2", "secret2")
+}
+
+fn exim_while_we_are_away(stage: &Stage) -> Outcome {
+    let config = over_a_file(stage)?;
+    let server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let exim = Exim::start(stage, socket(&config)?)?;
+    let attempt =
+        Attempt { port: exim.port, mechanism: Mechanism::Login, user: "u1", password: "secret1" };
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 235, "before the stop: {answer}");
+    server.kill()?;
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 435, "while we are away: {answer}");
+    // A killed server leaves its sockets behind; the next one must take them over.
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let answer = swaks(&attempt)?;
+    ensure!(answer == 235, "after our return: {answer}");
+    Ok(())
+}
+
+fn exim_on_a_fault(stage: &Stage) -> Outcome {
+    let config = with_a_full_disk(stage)?;
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let exim = Exim::start(stage, socket(&config)?)?;
+    let answer = swaks(&Attempt {
+        port: exim.port,
+        mechanism: Mechanism::Plain,
+        user: "u1",
+        password: "secret1",
+    })?;
+    ensure!(answer == 435, "with an audit file that cannot be written: {answer}");
+    Ok(())
+}

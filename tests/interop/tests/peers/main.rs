@@ -1,0 +1,18 @@
+//! Countersign against the software that people run it with. `cargo xtask test` installs
+//! what is needed; alone: `cargo test -p countersign-interop --test peers [NAME-PART]`.
+
+mod http;
+mod mail;
+mod reference;
+mod sasl;
+mod terminal;
+
+use std::process::ExitCode;
+
+use countersign_interop::runner;
+
+fn main() -> ExitCode {
+    let cases: Vec<_> =
+        [reference::CASES, mail::CASES, sasl::CASES, http::CASES, terminal::CASES].concat();
+    runner::main(&cases)
+}
