@@ -1,0 +1,21 @@
+//! Every seed of the fuzz targets, through the same functions, on the stable toolchain.
+
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+use countersign_wire::fuzzing;
+
+#[test]
+fn dovecot_client() {
+    replay::corpus("dovecot_client", fuzzing::dovecot_client);
+}
+
+#[test]
+fn dovecot_server() {
+    replay::corpus("dovecot_server", fuzzing::dovecot_server);
+}
+
+#[test]
+fn saslauthd() {
+    replay::corpus("saslauthd", fuzzing::saslauthd);
+}
