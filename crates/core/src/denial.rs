@@ -20,6 +20,8 @@ pub struct Denial {
     pub retry_after: Option<Duration>,
     /// Every checker that was asked, in order, with what it said.
     pub tried: Vec<(Arc<str>, Reason)>,
+    /// Who the peer said it was.
+    pub claimed: Option<Box<str>>,
 }
 
 /// Why a login was refused.
@@ -108,7 +110,13 @@ impl Public {
 impl Denial {
     /// A refusal for this reason.
     pub const fn new(reason: Reason) -> Self {
-        Self { reason, detail: Cow::Borrowed(""), retry_after: None, tried: Vec::new() }
+        Self {
+            reason,
+            detail: Cow::Borrowed(""),
+            retry_after: None,
+            tried: Vec::new(),
+            claimed: None,
+        }
     }
 
     /// The refusal with words for the operator. They must not hold a secret.

@@ -43,6 +43,18 @@ impl Step {
         Self::Ask(round.into())
     }
 
+    /// The same end, with the name that the peer claimed, for the record. The first to say so is kept.
+    pub fn claiming(self, name: &str) -> Self {
+        match self {
+            Self::Grant(who) => Self::Grant(who.claiming(name)),
+            Self::Deny(mut denial) => {
+                denial.claimed.get_or_insert_with(|| name.into());
+                Self::Deny(denial)
+            }
+            ask => ask,
+        }
+    }
+
     /// Refuses, with no more to say than the reason.
     pub fn deny(reason: Reason) -> Self {
         Self::Deny(Denial::new(reason))

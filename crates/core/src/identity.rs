@@ -112,18 +112,24 @@ impl Identity {
 pub struct Verified<T> {
     what: Arc<T>,
     checker: Option<Arc<str>>,
+    claimed: Option<Box<str>>,
 }
 
 impl<T> Verified<T> {
     /// **Vouches that `what` has been verified in this attempt.** For checkers only: to call this is to
     /// let somebody in.
     pub fn vouch(what: impl Into<Arc<T>>) -> Self {
-        Self { what: what.into(), checker: None }
+        Self { what: what.into(), checker: None, claimed: None }
     }
 
     /// The name of the checker that vouched, as the portal knows it.
     pub fn checker(&self) -> Option<&str> {
         self.checker.as_deref()
+    }
+
+    /// Who the peer said it was, where that is not the proven name.
+    pub fn claimed(&self) -> Option<&str> {
+        self.claimed.as_deref()
     }
 
     /// The same value, shared.
@@ -138,13 +144,27 @@ impl<T> Verified<T> {
 
     /// The same proof about a value that holds more of what checkers of this attempt have said.
     pub(crate) fn refined(self, what: T) -> Self {
-        Self { what: Arc::new(what), checker: self.checker }
+        Self { what: Arc::new(what), ..self }
+    }
+}
+
+impl Verified<Identity> {
+    /// The same proof, with the name that the peer had claimed: a checker may prove another.
+    pub(crate) fn claiming(mut self, name: &str) -> Self {
+        if self.claimed.is_none() && self.subject.name() != Some(name) {
+            self.claimed = Some(name.into());
+        }
+        self
     }
 }
 
 impl<T> Clone for Verified<T> {
     fn clone(&self) -> Self {
-        Self { what: Arc::clone(&self.what), checker: self.checker.clone() }
+        Self {
+            what: Arc::clone(&self.what),
+            checker: self.checker.clone(),
+            claimed: self.claimed.clone(),
+        }
     }
 }
 

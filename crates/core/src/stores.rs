@@ -201,8 +201,11 @@ impl<S: PasswordStore> Exchange for PasswordExchange<S> {
             return Ok(Step::deny(Reason::Malformed));
         };
         match answers.find("password") {
-            Some(Answer::Value(password)) => Ok(self.store.check(login, password).await?.into()),
-            _ => Ok(Step::deny(Reason::Declined)),
+            Some(Answer::Value(password)) => {
+                let verdict = self.store.check(login, password).await?;
+                Ok(Step::from(verdict).claiming(login))
+            }
+            _ => Ok(Step::deny(Reason::Declined).claiming(login)),
         }
     }
 }

@@ -53,9 +53,9 @@ pub(crate) async fn drive(
         match inner.step(answers, scene).await? {
             Step::Ask(round) => match known.pick(&round) {
                 Some(picked) => answers = picked,
-                None => return Ok(Step::Deny(cannot_ask(&round))),
+                None => return Ok(Step::Deny(cannot_ask(&round)).claiming(username)),
             },
-            end => return Ok(end),
+            end => return Ok(end.claiming(username)),
         }
     }
 }

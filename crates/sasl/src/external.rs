@@ -84,6 +84,6 @@ impl<D: Directory> Exchange for ExternalExchange<D> {
         {
             return Ok(Step::Deny(denial));
         }
-        Ok(self.directory.find(proven).await?.into())
+        Ok(Step::from(self.directory.find(proven).await?).claiming(proven))
     }
 }

@@ -84,7 +84,8 @@ impl Exchange for PlainExchange {
         };
         if !message.authzid.is_empty() && message.authzid != message.authcid {
             let detail = format!("{} may not act as {}", message.authcid, message.authzid);
-            return Ok(Step::Deny(Denial::new(Reason::NotAllowed).because(detail)));
+            let denial = Denial::new(Reason::NotAllowed).because(detail);
+            return Ok(Step::Deny(denial).claiming(message.authcid));
         }
         let Some(inner) = self.inner.take() else {
             return Err(Fault::internal("PLAIN was stepped after its end"));

@@ -52,6 +52,7 @@ fn talk(
     messages: &[&[u8]],
 ) -> (Reply, Vec<Option<Vec<u8>>>) {
     let (mut conversation, mut reply) = begin(mechanism, external);
+    let world = StillWorld::default();
     let mut challenges = Vec::new();
     for message in messages {
         let Reply::Ask(ask) = &reply else { break };
@@ -62,7 +63,7 @@ fn talk(
             },
         ));
         let answers = Answers::new().with("token", Secret::from(*message));
-        let step = conversation.answer(ask.number, answers, &StillWorld::default());
+        let step = conversation.answer(ask.number, answers, &world);
         reply = now_or_never(step).unwrap().unwrap();
     }
     (reply, challenges)
