@@ -79,8 +79,11 @@ impl Alternatives {
 
     fn merge(&mut self, rounds: &[Arc<Round>]) -> Round {
         let mut merged = Round::default();
-        let shared =
+        let common =
             |q: &Question| q.group.is_none() && rounds.iter().all(|r| r.questions.contains(q));
+        // A mechanism that asks nothing of its own could not be chosen: then each asks all of its own.
+        let each_has_its_own = rounds.iter().all(|r| r.questions.iter().any(|q| !common(q)));
+        let shared = |q: &Question| each_has_its_own && common(q);
         for (part, round) in rounds.iter().enumerate() {
             let mechanism = self.parts[part].mechanism.clone();
             merged.title = merged.title.take().or_else(|| round.title.clone());

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, Identity,
-    Reason, Round, Scene, Step, Verified,
+    Question, Reason, Round, Scene, Shape, Step, Verified,
 };
 
 /// What the answers of several checkers come to. Whatever the order, a fault ends the login: a checker
@@ -137,7 +137,8 @@ impl Chain {
         let index = self.index;
         let state = self.state();
         let Some(round) = state.asked.take() else { return };
-        for question in round.questions.iter().filter(|q| q.challenge.is_none()) {
+        let textual = |q: &&Question| q.challenge.is_none() && q.kind.shape() == Shape::Value;
+        for question in round.questions.iter().filter(textual) {
             let Some(answer) = answers.find(&question.name) else { continue };
             state.memo.retain(|old| old.name != question.name);
             state.memo.push(Remembered {
@@ -150,6 +151,8 @@ impl Chain {
     }
 
     /// The answers to a round, if all that it requires is remembered and not yet given to this checker.
+    /// A question with a challenge or a default, or that is no matter of text (trust, confirmation,
+    /// choices), is asked again: the same name there need not be the same question.
     fn recall(&mut self, round: &Round) -> Option<Answers> {
         let index = self.index;
         let memo = &mut self.state.as_mut()?.memo;
@@ -164,6 +167,16 @@ impl Chain {
             if let Some(known) = known {
                 answers.push(question.name.clone(), known.answer.clone());
             }
+        }
+        // A round that needs none of it is the peer's to see; and each round answered from here uses
+        // something up, so that a checker that asks for ever does not keep us here for ever.
+        let for_the_peer = |q: &Question| {
+            let plain =
+                q.kind.shape() == Shape::Value && q.challenge.is_none() && q.default.is_none();
+            !plain && answers.find(&q.name).is_none()
+        };
+        if answers.is_empty() || round.questions.iter().any(for_the_peer) {
+            return None;
         }
         let answers = round.accept(answers).ok()?;
         for known in memo.iter_mut().filter(|known| answers.find(&known.name).is_some()) {

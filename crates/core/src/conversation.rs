@@ -154,7 +154,10 @@ impl Conversation {
         if let Some(reply) = self.replayed(number, &answers) {
             return Ok(reply);
         }
-        let Some(round) = &self.open else { return Err(Misuse::Closed.into()) };
+        let Some(round) = &self.open else {
+            self.forget_if_guessed_at();
+            return Err(Misuse::Closed.into());
+        };
         let now = world.now();
         if now.steady_ms > self.deadline_ms {
             return Ok(self.end(Denial::new(Reason::TimedOut)));
@@ -267,7 +270,17 @@ impl Conversation {
     fn end(&mut self, denial: Denial) -> Reply {
         self.exchange = None;
         self.open = None;
+        self.last = None;
         Reply::Denied(denial)
+    }
+
+    /// Whoever holds the id of an ended conversation may try answers until one earns the last reply.
+    /// So many tries as it had for its rounds, and the reply is gone.
+    fn forget_if_guessed_at(&mut self) {
+        self.mistakes = self.mistakes.saturating_add(1);
+        if self.mistakes > self.bounds.mistakes {
+            self.last = None;
+        }
     }
 
     fn replayed(&self, number: u16, answers: &Answers) -> Option<Reply> {

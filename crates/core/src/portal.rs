@@ -151,9 +151,10 @@ impl<R> Portal<R> {
 
     /// The mechanisms a peer can be offered that answers these kinds, carriers included.
     pub fn mechanisms<'a>(&'a self, supports: &'a KindSet) -> impl Iterator<Item = &'a str> {
-        let own = self.offered(supports);
+        let begins = |name: &str| self.plan(name).is_some_and(|plan| self.begins_with(plan));
+        let own = self.offered(supports).filter(move |mechanism| begins(&mechanism.name));
         let carried = self.carriers.iter().filter(move |carrier| {
-            supports.contains(&CredentialKind::Token) && self.plan(carrier.carries()).is_some()
+            supports.contains(&CredentialKind::Token) && begins(carrier.carries())
         });
         own.map(|mechanism| &*mechanism.name).chain(carried.map(|carrier| carrier.name()))
     }
@@ -282,19 +283,31 @@ impl<R> Portal<R> {
     /// The exchange of a mechanism that is not carried.
     fn bare(&self, mechanism: &str) -> Option<BoxExchange> {
         let plan = self.plan(mechanism)?;
+        if !self.begins_with(plan) {
+            return None;
+        }
         match &self.factors {
             None => Some(BoxExchange::new(Chain::new(Arc::clone(plan)))),
-            // Several factors begin with the first. To ask for another is not to skip it.
-            Some(factors) if Arc::ptr_eq(factors.first()?, plan) => {
-                Some(BoxExchange::new(Factors::new(Arc::clone(factors))?))
-            }
-            Some(_) => None,
+            Some(factors) => Some(BoxExchange::new(Factors::new(Arc::clone(factors))?)),
+        }
+    }
+
+    /// Several factors begin with the first. To ask for another is not to skip it.
+    fn begins_with(&self, plan: &Arc<Plan>) -> bool {
+        match &self.factors {
+            None => true,
+            Some(factors) => factors.first().is_some_and(|first| Arc::ptr_eq(first, plan)),
         }
     }
 
     fn any(&self, supports: &KindSet) -> Result<BoxExchange, Denial> {
         let mut parts = Vec::new();
         for mechanism in self.offered(supports) {
+            // One that lets in without a question is only for who asks for it by name: otherwise a peer
+            // that can answer nothing would be offered exactly that.
+            if mechanism.asks == KindSet::none() {
+                continue;
+            }
             if let Some(exchange) = self.bare(&mechanism.name) {
                 parts.push((mechanism.name.clone(), exchange));
             }

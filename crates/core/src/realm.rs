@@ -49,10 +49,10 @@ impl<I: Interface> Session<I> {
         Self { logout: Logout(None), avatar }
     }
 
-    /// The session, with something to do at its end.
+    /// The session, with something to do at its end, before whatever was to be done already.
     #[must_use]
     pub fn at_logout(mut self, logout: Logout) -> Self {
-        self.logout = logout;
+        self.logout = logout.before(std::mem::replace(&mut self.logout, Logout(None)));
         self
     }
 
@@ -107,6 +107,24 @@ impl Logout {
     {
         Self(Some(Box::new(move || Some(Box::pin(Spawned::new(logout(), spawn))))))
     }
+
+    /// Both, this one first. Nothing is replaced: an application and what wraps it may each have an end.
+    fn before(mut self, mut later: Self) -> Self {
+        if later.0.is_none() {
+            return self;
+        }
+        Self(Some(Box::new(move || {
+            let ours = self.0.take().and_then(|logout| logout());
+            let theirs = later.0.take().and_then(|logout| logout());
+            match (ours, theirs) {
+                (Some(ours), Some(theirs)) => Some(Box::pin(async move {
+                    ours.await;
+                    theirs.await;
+                })),
+                (ours, theirs) => ours.or(theirs),
+            }
+        })))
+    }
 }
 
 impl Drop for Logout {
@@ -142,10 +160,11 @@ impl<S: FnOnce(AfterLogout)> Future for Spawned<S> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<()> {
-        let Some(rest) = &mut self.rest else { return std::task::Poll::Ready(()) };
+        // Taken out while it runs: one that panicked is not handed on to be polled again.
+        let Some(mut rest) = self.rest.take() else { return std::task::Poll::Ready(()) };
         let polled = rest.as_mut().poll(context);
-        if polled.is_ready() {
-            self.rest = None;
+        if polled.is_pending() {
+            self.rest = Some(rest);
         }
         polled
     }

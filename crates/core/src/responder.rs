@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 
-use crate::{Answer, Answers, KindSet, Question, Round};
+use crate::{Answer, Answers, CredentialKind, KindSet, Question, Round};
 
 /// Whoever can answer a round: a terminal, a callback, a file, or a caller that already knows.
 pub trait Responder: Send {
@@ -69,7 +69,8 @@ impl Known {
     /// a [`Answer::Confirmed`], so no file or environment variable ever trusts a host.
     pub fn pick(&mut self, round: &Round) -> Option<Answers> {
         let fits = |question: &&Question| {
-            self.answers.find(&question.name).is_some_and(|a| question.check(a).is_ok())
+            may_be_asked_for(question)
+                && self.answers.find(&question.name).is_some_and(|a| question.check(a).is_ok())
         };
         let chosen: Vec<_> = round.questions.iter().filter(fits).collect();
         let probe: Answers = chosen
@@ -95,6 +96,12 @@ impl Responder for Known {
         self.pick(round)
             .ok_or_else(|| Cancelled::because("what is known does not answer this round"))
     }
+}
+
+/// A password answers only a password question: not one of that name that would be shown or kept.
+fn may_be_asked_for(question: &Question) -> bool {
+    use CredentialKind::{NoEchoPrompt, Passphrase};
+    question.name != "password" || matches!(question.kind, Passphrase | NoEchoPrompt)
 }
 
 /// A responder made of a blocking function: a terminal prompt, a C callback.

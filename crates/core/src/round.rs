@@ -196,7 +196,8 @@ impl Round {
     }
 
     /// Checks answers against this round: only to asked names, each once, of the right shape, within
-    /// the limits, and with every required one present. Absent answers with a default are filled in.
+    /// the limits, and with every required one present. Absent answers with a default are filled in,
+    /// except those of alternatives that the peer did not choose.
     pub fn accept(&self, mut answers: Answers) -> Result<Answers, Misuse> {
         for (index, (name, answer)) in answers.iter().enumerate() {
             let question = self
@@ -207,19 +208,21 @@ impl Round {
             }
             question.check(answer)?;
         }
-        for question in &self.questions {
+        // Before defaults are filled in: a default completes a choice of the peer's, it never makes one.
+        let chosen = self.chosen(&answers).map(|group| &*group.id);
+        let asked = |q: &&Question| q.group.is_none() || q.group.as_deref() == chosen;
+        for question in self.questions.iter().filter(asked) {
             if let (None, Some(default)) = (answers.find(&question.name), &question.default)
                 && let Some(answer) = question.default_answer(default)
             {
                 answers.push(question.name.clone(), answer);
             }
-        }
-        for question in self.questions.iter().filter(|q| q.group.is_none()) {
-            if question.must_be_answered() && answers.find(&question.name).is_none() {
+            let may_be_absent = question.optional || question.kind == CredentialKind::Trust;
+            if !may_be_absent && answers.find(&question.name).is_none() {
                 return Err(Misuse::Missing { question: question.name.to_string() });
             }
         }
-        if !self.groups.is_empty() && self.chosen(&answers).is_none() {
+        if !self.groups.is_empty() && chosen.is_none() {
             let groups = self.groups.iter().map(|g| &*g.id).collect::<Vec<_>>().join(", ");
             return Err(Misuse::NoGroup { groups });
         }
@@ -351,13 +354,16 @@ impl Question {
         }
     }
 
+    /// The default as an answer; `None` when it does not fit its own question, so that an exchange may
+    /// rely on every answer that it sees.
     fn default_answer(&self, default: &str) -> Option<Answer> {
-        match self.kind.shape() {
-            Shape::Value => Some(Answer::from(default)),
+        let answer = match self.kind.shape() {
+            Shape::Value => Answer::from(default),
             // Saying yes is never a default.
-            Shape::YesNo => Some(Answer::Confirmed(false)),
-            Shape::Option => default.parse().ok().map(Answer::Choice),
-        }
+            Shape::YesNo => Answer::Confirmed(false),
+            Shape::Option => Answer::Choice(default.parse().ok()?),
+        };
+        self.check(&answer).is_ok().then_some(answer)
     }
 }
 

@@ -56,7 +56,12 @@ pub struct Asker {
 impl Asker {
     /// Asks a round and waits, at no cost, for the answers. They fit the round when they arrive.
     pub async fn ask(&self, round: impl Into<Arc<Round>>) -> Answers {
-        self.desk().asked = Some(round.into());
+        {
+            let mut desk = self.desk();
+            // Answers to a question that the script gave up are not answers to this one.
+            desk.answered = None;
+            desk.asked = Some(round.into());
+        }
         std::future::poll_fn(|_| match self.desk().answered.take() {
             Some(answers) => Poll::Ready(answers),
             // No waker is kept: the next step polls again when it has brought the answers.
