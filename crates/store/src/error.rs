@@ -1,0 +1,139 @@
+//! What can go wrong, with the place and the remedy. None of these texts is for a peer.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A refusal or a breakdown of the store. Every text names the place and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// There is no such file, and opening did not ask for a new one.
+    #[error(
+        "there is no account store at {}: start the server once, which creates it, or name the right folder",
+        path.display()
+    )]
+    Missing {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The file is something else, or its content is damaged.
+    #[error(
+        "{} is not a usable account store ({why}): name another file, or restore a backup in its place",
+        path.display()
+    )]
+    NotAStore {
+        /// The file.
+        path: PathBuf,
+        /// What was found instead.
+        why: String,
+    },
+    /// The schema is newer than this program.
+    #[error(
+        "{} was written by a newer Countersign (schema {found}, this one knows {known}): upgrade, or restore a backup",
+        path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// The version that the file has.
+        found: i64,
+        /// The newest version that this program knows.
+        known: i64,
+    },
+    /// Somebody else held the lock for longer than the deadline.
+    #[error(
+        "{} was locked by another writer for longer than {:?}: try again; if it lasts, find who holds it open (a backup program, a database shell)",
+        path.display(), waited
+    )]
+    Busy {
+        /// The file.
+        path: PathBuf,
+        /// The deadline that passed.
+        waited: Duration,
+    },
+    /// The file or its folder cannot be written.
+    #[error("{} cannot be written: check the owner and mode of the file and its folder, and that the disk is not mounted read-only", path.display())]
+    ReadOnly {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No space is left. Nothing of the refused change was kept.
+    #[error("{} cannot grow, the disk or its quota is full: free some space; the change was not made", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Everybody on the machine may read the password hashes.
+    #[error("{} holds password hashes and has mode {mode:04o}, open to everybody: run `chmod 600` on it", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The operating system refused something.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's own reason.
+        source: std::io::Error,
+    },
+    /// What the operation is about does not exist.
+    #[error("there is no {what} `{name}`")]
+    NotFound {
+        /// `user`, `group`, `credential`, …
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+    /// There is one already.
+    #[error("there is already a {what} `{name}`")]
+    Exists {
+        /// `user`, `group`, `credential`, …
+        what: &'static str,
+        /// What was to be added.
+        name: String,
+    },
+    /// A value that the store refuses to hold.
+    #[error("{what} {why}")]
+    Invalid {
+        /// What the value is.
+        what: &'static str,
+        /// The rule that it breaks.
+        why: String,
+    },
+    /// A limit would be passed.
+    #[error("`{name}` would have more than {limit} {what}: remove one first")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// Whose.
+        name: String,
+        /// How many are allowed.
+        limit: usize,
+    },
+    /// The store was closed while the operation waited.
+    #[error("the account store is closed")]
+    Closed,
+    /// Anything else the database says.
+    #[error("{}: {source}", path.display())]
+    Database {
+        /// The file.
+        path: PathBuf,
+        /// The database's own words.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl StoreError {
+    /// Whether the same call may succeed in a while: a peer should be told to try later.
+    ///
+    /// ```
+    /// use countersign_store::StoreError;
+    /// assert!(!StoreError::NotFound { what: "user", name: "alice".into() }.is_temporary());
+    /// ```
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Busy { .. } | Self::Full { .. } | Self::Io { .. } | Self::Closed)
+    }
+}

@@ -1,0 +1,86 @@
+//! The store's file: made for its owner alone, and refused when everybody may read it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::StoreError;
+
+/// Makes sure that there is a file, or says why not.
+pub(crate) fn prepare(path: &Path, make: bool) -> Result<(), StoreError> {
+    // Looked at and never opened: closing any handle of the file drops the locks that SQLite holds on it
+    // elsewhere in this process (POSIX advisory locks).
+    match fs::metadata(path) {
+        Ok(found) if !found.is_file() => Err(StoreError::NotAStore {
+            path: path.to_owned(),
+            why: "it is not a regular file".to_owned(),
+        }),
+        Ok(found) => check_mode(path, &found),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !make => {
+            Err(StoreError::Missing { path: path.to_owned() })
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match create(path) {
+            // Another program was quicker.
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(())
+            }
+            done => done,
+        },
+        Err(source) => Err(StoreError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// Makes an empty file of mode 0600. SQLite gives its `-wal` and `-shm` files the mode of the main one.
+pub(crate) fn create(path: &Path) -> Result<(), StoreError> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(StoreError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// Waits until the file's content is on the disk.
+pub(crate) fn sync(path: &Path) -> Result<(), StoreError> {
+    let done = fs::OpenOptions::new().write(true).open(path).and_then(|file| file.sync_all());
+    done.map_err(|source| StoreError::Io { path: path.to_owned(), source })
+}
+
+#[cfg(unix)]
+fn check_mode(path: &Path, found: &fs::Metadata) -> Result<(), StoreError> {
+    let mode = std::os::unix::fs::PermissionsExt::mode(&found.permissions()) & 0o7777;
+    // The group's bits are left to the operator, who may have a group for backups.
+    if mode & 0o007 != 0 {
+        return Err(StoreError::Exposed { path: path.to_owned(), mode });
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_mode(_: &Path, _: &fs::Metadata) -> Result<(), StoreError> {
+    Ok(())
+}
+
+/// Removes an unfinished file, also when the call that writes it is dropped.
+pub(crate) struct RemoveOnDrop(Option<PathBuf>);
+
+impl RemoveOnDrop {
+    pub(crate) fn new(path: &Path) -> Self {
+        Self(Some(path.to_owned()))
+    }
+
+    pub(crate) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Nothing more can be done about it here.
+            let _ = fs::remove_file(path);
+        }
+    }
+}

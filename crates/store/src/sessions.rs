@@ -1,0 +1,179 @@
+//! Sessions, found by the hash of their token.
+
+use crate::error::StoreError;
+use crate::names::{check, check_text, check_user_name, limits};
+use crate::records::{Changed, SessionRecord};
+use crate::sql::{Durability, Row, args};
+use crate::store::{Change, Store};
+
+impl Store {
+    /// Keeps a new session. A subject has at most `limit` of them: the oldest beyond it end.
+    ///
+    /// # Errors
+    /// [`StoreError::Exists`] for a hash that is there, [`StoreError::Invalid`].
+    pub async fn create_session(
+        &self,
+        session: &SessionRecord,
+        limit: usize,
+    ) -> Result<(), StoreError> {
+        let SessionRecord { hash, subject, service, peer, data, created, last_seen, expires } =
+            session;
+        check(hash, "a session's hash")?;
+        check_user_name(subject)?;
+        check_text(service, limits::NAME, "a service's name")?;
+        check_text(peer, limits::TEXT, "a peer's address")?;
+        check_text(data, limits::DATA, "a session's data")?;
+        let mut tx = self.inner.db.begin(Durability::Sure).await?;
+        let sql = "INSERT INTO sessions \
+                   (hash, subject, service, peer, data, created, last_seen, expires) \
+                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+        let args = args![
+            hash.as_str(),
+            subject.as_str(),
+            service.as_str(),
+            peer.as_str(),
+            data.as_str(),
+            *created,
+            *last_seen,
+            *expires
+        ];
+        if tx.run(sql, args).await? == 0 {
+            return Err(StoreError::Exists { what: "session", name: hash.clone() });
+        }
+        // The new one last in the order whatever the clock did meanwhile.
+        let sql = "SELECT hash FROM sessions WHERE subject = $1 AND hash <> $2 \
+                   ORDER BY created DESC, hash LIMIT $3 OFFSET $4";
+        let keep = limit.saturating_sub(1) as i64;
+        let over =
+            tx.rows(sql, args![subject.as_str(), hash.as_str(), limits::PAGE as i64, keep]).await?;
+        if over.is_empty() {
+            return tx.commit().await;
+        }
+        let revision = tx.take("revision", 1).await?;
+        let mut change = self.resume(tx, revision);
+        for row in over {
+            change.end_session(&row.text(0)?).await?;
+        }
+        change.commit().await.map(|_| ())
+    }
+
+    /// The session with this token hash, unless it has expired.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn session(&self, hash: &str, now: i64) -> Result<Option<SessionRecord>, StoreError> {
+        if check(hash, "a session's hash").is_err() {
+            return Ok(None);
+        }
+        let sql = "SELECT hash, subject, service, peer, data, created, last_seen, expires \
+                   FROM sessions WHERE hash = $1 AND expires > $2";
+        self.inner.db.row(sql, args![hash, now]).await?.map(|row| session(&row)).transpose()
+    }
+
+    /// The unexpired sessions of a subject, newest first.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn sessions_of(
+        &self,
+        subject: &str,
+        now: i64,
+    ) -> Result<Vec<SessionRecord>, StoreError> {
+        let sql = "SELECT hash, subject, service, peer, data, created, last_seen, expires \
+                   FROM sessions WHERE subject = $1 AND expires > $2 \
+                   ORDER BY created DESC, hash LIMIT $3";
+        let rows = self.inner.db.rows(sql, args![subject, now, limits::PAGE as i64]).await?;
+        rows.iter().map(session).collect()
+    }
+
+    /// Records a use and sets the expiry. `false`: there is no such session, or it had expired before
+    /// `now`, and no touch brings it back.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn touch_session(
+        &self,
+        hash: &str,
+        now: i64,
+        expires: i64,
+    ) -> Result<bool, StoreError> {
+        let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        let sql =
+            "UPDATE sessions SET last_seen = $1, expires = $2 WHERE hash = $3 AND expires > $1";
+        let touched = tx.run(sql, args![now, expires, hash]).await?;
+        tx.commit().await?;
+        Ok(touched > 0)
+    }
+
+    /// Ends a session and tells every node. `false`: there was none.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn end_session(&self, hash: &str) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        let ended = change.end_session(hash).await?;
+        if ended {
+            change.commit().await?;
+        }
+        Ok(ended)
+    }
+
+    /// Ends every session of a subject and tells every node; gives how many there were.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn end_sessions_of(&self, subject: &str) -> Result<u64, StoreError> {
+        let mut change = self.change().await?;
+        let ended = change.end_sessions_of(subject).await?;
+        if ended > 0 {
+            change.commit().await?;
+        }
+        Ok(ended)
+    }
+
+    /// Deletes what has expired, and gives how many: at most `limit`, so that a sweep after a long pause
+    /// does not keep writers waiting. Nobody is told: an expired session was none already.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn sweep_sessions(&self, now: i64, limit: usize) -> Result<u64, StoreError> {
+        let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        let sql = "DELETE FROM sessions WHERE hash IN \
+                   (SELECT hash FROM sessions WHERE expires <= $1 ORDER BY expires LIMIT $2)";
+        let gone = tx.run(sql, args![now, limit as i64]).await?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+}
+
+impl Change {
+    async fn end_session(&mut self, hash: &str) -> Result<bool, StoreError> {
+        let ended = self.tx.run("DELETE FROM sessions WHERE hash = $1", args![hash]).await? > 0;
+        if ended {
+            self.note(Changed::Session(hash.to_owned()));
+        }
+        Ok(ended)
+    }
+
+    pub(crate) async fn end_sessions_of(&mut self, subject: &str) -> Result<u64, StoreError> {
+        let sql = "DELETE FROM sessions WHERE subject = $1 RETURNING hash";
+        let ended = self.tx.rows(sql, args![subject]).await?;
+        for row in &ended {
+            self.note(Changed::Session(row.text(0)?));
+        }
+        Ok(ended.len() as u64)
+    }
+}
+
+fn session(row: &Row) -> Result<SessionRecord, StoreError> {
+    Ok(SessionRecord {
+        hash: row.text(0)?,
+        subject: row.text(1)?,
+        service: row.text(2)?,
+        peer: row.text(3)?,
+        data: row.text(4)?,
+        created: row.int(5)?,
+        last_seen: row.int(6)?,
+        expires: row.int(7)?,
+    })
+}

@@ -1,0 +1,211 @@
+//! Sessions, tokens and the audit.
+
+mod common;
+
+use common::*;
+use countersign_store::*;
+
+fn session(hash: &str, subject: &str, created: i64) -> SessionRecord {
+    SessionRecord {
+        hash: hash.into(),
+        subject: subject.into(),
+        service: "web".into(),
+        peer: "192.0.2.1".into(),
+        data: r#"{"groups":[]}"#.into(),
+        created,
+        last_seen: created,
+        expires: created + 100,
+    }
+}
+
+#[tokio::test]
+async fn a_session_lives_until_it_expires_or_ends() {
+    let place = Place::new();
+    let store = place.open().await;
+    // A subject of another checker, without an account here.
+    let first = session("h1", "uid=bob,dc=example", NOW);
+    store.create_session(&first, 10).await.unwrap();
+    assert!(store.create_session(&first, 10).await.is_err());
+    assert_eq!(store.session("h1", NOW + 99).await.unwrap().as_ref(), Some(&first));
+    assert_eq!(store.session("h1", NOW + 100).await.unwrap(), None);
+    assert_eq!(store.session("h2", NOW).await.unwrap(), None);
+    assert_eq!(store.session("", NOW).await.unwrap(), None);
+
+    assert!(store.touch_session("h1", NOW + 50, NOW + 150).await.unwrap());
+    let touched = store.session("h1", NOW + 149).await.unwrap().unwrap();
+    assert_eq!((touched.last_seen, touched.expires), (NOW + 50, NOW + 150));
+    assert!(!store.touch_session("h1", NOW + 150, NOW + 500).await.unwrap(), "too late");
+
+    assert!(store.end_session("h1").await.unwrap());
+    assert!(!store.end_session("h1").await.unwrap());
+    assert_eq!(store.session("h1", NOW).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn the_oldest_sessions_make_room() {
+    let place = Place::new();
+    let store = place.open().await;
+    for n in 0..5 {
+        store.create_session(&session(&format!("h{n}"), "alice", NOW + n), 3).await.unwrap();
+    }
+    store.create_session(&session("b", "bob", NOW), 3).await.unwrap();
+    let hashes = async |subject| -> Vec<String> {
+        store.sessions_of(subject, NOW).await.unwrap().into_iter().map(|s| s.hash).collect()
+    };
+    assert_eq!(hashes("alice").await, ["h4", "h3", "h2"]);
+    // The new one stays, also when the clock went back.
+    store.create_session(&session("h5", "alice", NOW - 50), 3).await.unwrap();
+    assert_eq!(hashes("alice").await, ["h4", "h3", "h5"]);
+    assert_eq!(store.end_sessions_of("alice").await.unwrap(), 3);
+    assert_eq!(store.end_sessions_of("alice").await.unwrap(), 0);
+    assert_eq!(hashes("bob").await, ["b"]);
+}
+
+#[tokio::test]
+async fn sweeps_are_bounded() {
+    let place = Place::new();
+    let store = place.open().await;
+    for n in 0..5 {
+        store.create_session(&session(&format!("h{n}"), "alice", NOW + n), 10).await.unwrap();
+    }
+    assert_eq!(store.sweep_sessions(NOW + 102, 2).await.unwrap(), 2);
+    assert_eq!(store.sweep_sessions(NOW + 102, 2).await.unwrap(), 1);
+    assert_eq!(store.sweep_sessions(NOW + 102, 2).await.unwrap(), 0);
+    assert_eq!(store.sessions_of("alice", NOW).await.unwrap().len(), 2);
+}
+
+fn token(hash: &str, expires: Option<i64>) -> NewToken {
+    NewToken { hash: hash.into(), label: format!("for {hash}"), group: None, expires }
+}
+
+#[tokio::test]
+async fn tokens_are_found_by_hash_and_bounded() {
+    let place = Place::new();
+    let store = place.open().await;
+    add(&store, &["alice", "bob"]).await;
+    let id = store.add_token("alice", &token("t1", Some(NOW + 10)), 2, NOW).await.unwrap();
+    store.add_token("alice", &token("t2", None), 2, NOW).await.unwrap();
+    let refused = store.add_token("alice", &token("t3", None), 2, NOW).await.unwrap_err();
+    assert_eq!(refused.to_string(), "`alice` would have more than 2 tokens: remove one first");
+    let found = store.token("t1", NOW + 9).await.unwrap().unwrap();
+    assert_eq!((found.id, found.account.as_str(), found.group), (id, "alice", None));
+    assert_eq!(store.token("t1", NOW + 10).await.unwrap(), None);
+    // What has expired makes room.
+    store.add_token("alice", &token("t3", None), 2, NOW + 10).await.unwrap();
+    assert!(store.add_token("bob", &token("t3", None), 2, NOW).await.is_err());
+
+    let found = store.tokens_of("alice").await.unwrap();
+    assert_eq!(found.iter().map(|t| t.hash.as_str()).collect::<Vec<_>>(), ["t2", "t3"]);
+    assert!(store.remove_token("bob", found[0].id).await.is_err());
+    store.record_token_use(found[0].id, NOW + 3).await.unwrap();
+    assert_eq!(store.token("t2", NOW).await.unwrap().unwrap().last_used, Some(NOW + 3));
+    store.remove_token("alice", found[0].id).await.unwrap();
+    assert_eq!(store.token("t2", NOW).await.unwrap(), None);
+    assert_eq!(store.remove_tokens_of("alice").await.unwrap(), 1);
+    store.add_token("alice", &token("t4", Some(NOW + 1)), 2, NOW).await.unwrap();
+    assert_eq!(store.sweep_tokens(NOW + 1, 10).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_nodes_do_not_pass_the_limit_together() {
+    let place = Place::new();
+    let stores = [place.open().await, place.open().await];
+    add(&stores[0], &["alice"]).await;
+    let tasks: Vec<_> = (0..20)
+        .map(|n| {
+            let store = stores[n % 2].clone();
+            tokio::spawn(async move {
+                store.add_token("alice", &token(&format!("t{n}"), None), 10, NOW).await.is_ok()
+            })
+        })
+        .collect();
+    let mut made = 0;
+    for task in tasks {
+        made += usize::from(task.await.unwrap());
+    }
+    assert_eq!(made, 10);
+    assert_eq!(stores[1].tokens_of("alice").await.unwrap().len(), 10);
+}
+
+#[tokio::test]
+async fn a_token_for_a_group_dies_with_it() {
+    let place = Place::new();
+    let store = place.open().await;
+    add(&store, &["alice"]).await;
+    let scoped =
+        |hash: &str, group: &str| NewToken { group: Some(group.into()), ..token(hash, None) };
+    for name in ["staff", "mail"] {
+        store.add_group(&group(name, None)).await.unwrap();
+    }
+    assert!(store.add_token("alice", &scoped("t", "staff"), 9, NOW).await.is_err(), "not a member");
+    for name in ["staff", "mail"] {
+        store.add_member(name, "alice", false).await.unwrap();
+        store.add_token("alice", &scoped(name, name), 9, NOW).await.unwrap();
+    }
+    let found = store.token("staff", NOW).await.unwrap().unwrap();
+    assert_eq!(found.group.as_deref(), Some("staff"));
+    store.remove_member("staff", "alice").await.unwrap();
+    assert_eq!(store.token("staff", NOW).await.unwrap(), None);
+    store.remove_group("mail").await.unwrap();
+    assert_eq!(store.token("mail", NOW).await.unwrap(), None);
+    store.add_token("alice", &token("all", None), 9, NOW).await.unwrap();
+    store.remove_account("alice").await.unwrap();
+    assert_eq!(store.token("all", NOW).await.unwrap(), None);
+}
+
+fn event(at: i64, claimed: &str, outcome: &str) -> AuditEvent {
+    AuditEvent {
+        at,
+        claimed: claimed.into(),
+        outcome: outcome.into(),
+        reason: "because".into(),
+        service: "imap".into(),
+        ..AuditEvent::default()
+    }
+}
+
+#[tokio::test]
+async fn audit_is_newest_first_filtered_and_bounded() {
+    let place = Place::new();
+    let store = place.open().await;
+    let events: Vec<_> = (0..150)
+        .map(|n| {
+            event(
+                NOW + n,
+                ["alice", "bob", "a\0b"][n as usize % 3],
+                ["granted", "denied"][n as usize % 2],
+            )
+        })
+        .collect();
+    store.record_audit(&events, 1000).await.unwrap();
+    let all = store.audit(&AuditFilter::default()).await.unwrap();
+    assert_eq!(all.len(), 150);
+    assert!(all.windows(2).all(|pair| pair[0].id == pair[1].id + 1 && pair[0].at > pair[1].at));
+    assert_eq!(all[149], AuditEvent { id: all[149].id, ..events[0].clone() });
+
+    let filter = AuditFilter {
+        user: Some("alice".into()),
+        since: Some(NOW + 100),
+        outcome: Some("denied".into()),
+        limit: Some(3),
+        ..Default::default()
+    };
+    let some = store.audit(&filter).await.unwrap();
+    assert_eq!(some.iter().map(|e| e.at - NOW).collect::<Vec<_>>(), [147, 141, 135]);
+    let older = AuditFilter { before: Some(some[2].id), ..filter.clone() };
+    assert_eq!(store.audit(&older).await.unwrap()[0].at, NOW + 129);
+    let newer = AuditFilter { after: Some(some[0].id), ..filter };
+    assert!(store.audit(&newer).await.unwrap().is_empty());
+    let odd = AuditFilter { user: Some("a\0b".into()), ..Default::default() };
+    assert_eq!(store.audit(&odd).await.unwrap().len(), 50);
+
+    let proven = AuditEvent { subject: Some("carol".into()), ..event(NOW, "c", "granted") };
+    store.record_audit(&[proven], 20).await.unwrap();
+    let carol = AuditFilter { user: Some("carol".into()), ..Default::default() };
+    assert_eq!(store.audit(&carol).await.unwrap().len(), 1);
+    assert_eq!(store.audit(&AuditFilter::default()).await.unwrap().len(), 20);
+    store.record_audit(&events, 5).await.unwrap();
+    let kept = store.audit(&AuditFilter::default()).await.unwrap();
+    assert_eq!(kept.iter().map(|e| e.at - NOW).collect::<Vec<_>>(), [149, 148, 147, 146, 145]);
+    store.record_audit(&[], 5).await.unwrap();
+}
