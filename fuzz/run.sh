@@ -41,7 +41,7 @@ RUSTFLAGS="${RUSTFLAGS:-} --cfg fuzzing -Cpasses=sancov-module \
 export RUSTFLAGS
 CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$here/target}
 export CARGO_TARGET_DIR
-cargo +nightly build --release --locked --target "$host" --bin "$target"
+cargo +nightly build --release --target "$host" --bin "$target"
 
 # New inputs go beside the build; the checked-in seeds are read and never written.
 found=$CARGO_TARGET_DIR/corpus/$target

@@ -68,7 +68,8 @@ fn split_field(rest: &[u8]) -> (&[u8], Option<&[u8]>) {
 
 /// `name=value`, or a bare name, which stands for the empty value.
 fn split_parameter(field: &[u8]) -> (&[u8], &[u8]) {
-    match memchr::memchr(b'=', field) {
+    // Names are a few bytes long: a plain loop is over before a vectorised search has begun.
+    match field.iter().position(|&byte| byte == b'=') {
         Some(equals) => (&field[..equals], &field[equals + 1..]),
         None => (field, b""),
     }
