@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The Countersign server: front ends, policy, audit, configuration.
+//!
+//! A front end ([`front`]) turns its protocol's bytes into requests and answers for the [`engine`], and
+//! the engine's turns into bytes. The engine holds a portal over the configured checkers
+//! ([`registry`]), the store, and the audit record.
+#![forbid(unsafe_code)]
+
+pub mod audit;
+pub mod engine;
+pub mod front;
+pub mod identity;
+pub mod metrics;
+pub mod realm;
+pub mod world;

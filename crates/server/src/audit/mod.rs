@@ -1,0 +1,246 @@
+//! The audit record: every attempt, with the true reason, before the peer hears anything.
+//!
+//! The durable record is an append-only file of JSON lines. A front end collects the records of one
+//! batch in a [`Ledger`], writes them with one system call ([`Audit::commit`]), and only then lets its
+//! replies go: what a peer was told, the file knows, even when the process is killed right after. The
+//! file is brought to disk (`fdatasync`) once a second.
+
+mod record;
+
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use countersign::{Fault, FaultKind};
+
+pub use record::{Outcome, Record};
+
+use crate::metrics::{Counts, Metrics};
+
+/// What to do when a record cannot be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// Nobody gets in without a record.
+    #[default]
+    Refuse,
+    /// Logins go on; the failure is logged and counted.
+    Continue,
+}
+
+/// The audit file, and its recent part for the store.
+#[derive(Debug)]
+pub struct Audit {
+    sink: Option<Sink>,
+    on_failure: OnFailure,
+}
+
+#[derive(Debug)]
+struct Sink {
+    path: PathBuf,
+    file: Mutex<Target>,
+    dirty: AtomicBool,
+    recent: Mutex<Recent>,
+}
+
+#[derive(Debug)]
+struct Target {
+    file: File,
+    /// A write that failed half-way left half a line: the next one begins on a line of its own.
+    torn: bool,
+    failing: bool,
+}
+
+/// The newest batches, until the store takes them. Bounded by bytes: the file has everything.
+#[derive(Debug, Default)]
+struct Recent {
+    batches: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+const RECENT_BYTES: usize = 256 * 1024;
+
+/// What a front end has decided and not yet said.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    lines: Vec<u8>,
+    pub(crate) counts: Counts,
+}
+
+impl Audit {
+    /// No record at all. For benchmarks and tests; a server says so at start-up.
+    pub fn off() -> Self {
+        Self { sink: None, on_failure: OnFailure::Continue }
+    }
+
+    /// Opens the file, mode 0600, and appends to it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened for writing: at start-up, whatever `on_failure` says.
+    pub fn open(path: &Path, on_failure: OnFailure) -> Result<Self, Fault> {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        let file = file.map_err(|error| {
+            Fault::unavailable(format!(
+                "cannot open the audit file {} for writing (check its folder's owner and mode, or \
+                 set `audit.path`)",
+                path.display()
+            ))
+            .caused_by(error)
+        })?;
+        let target = Target { file, torn: false, failing: false };
+        let sink = Sink {
+            path: path.to_owned(),
+            file: Mutex::new(target),
+            dirty: AtomicBool::new(false),
+            recent: Mutex::default(),
+        };
+        Ok(Self { sink: Some(sink), on_failure })
+    }
+
+    /// Whether anything is recorded.
+    pub fn is_on(&self) -> bool {
+        self.sink.is_some()
+    }
+
+    /// Adds a record to a batch.
+    pub fn record(&self, ledger: &mut Ledger, record: &Record<'_>) {
+        if self.is_on() {
+            record.write(&mut ledger.lines);
+        }
+    }
+
+    /// Writes a batch. After an error nothing positive may be said about it.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written and the configuration says to refuse.
+    pub fn commit(&self, ledger: &mut Ledger, metrics: &Metrics) -> Result<(), Fault> {
+        if metrics.enabled {
+            metrics.add(&mut ledger.counts);
+        }
+        let Some(sink) = &self.sink else { return Ok(()) };
+        if ledger.lines.is_empty() {
+            return Ok(());
+        }
+        let written = sink.write(&ledger.lines);
+        sink.remember(&ledger.lines);
+        ledger.lines.clear();
+        let Err(error) = written else { return Ok(()) };
+        metrics.audit_failures.fetch_add(1, Ordering::Relaxed);
+        match self.on_failure {
+            OnFailure::Continue => Ok(()),
+            OnFailure::Refuse => {
+                let context = format!("cannot write the audit file {}", sink.path.display());
+                Err(Fault::new(FaultKind::Unavailable, context).caused_by(error))
+            }
+        }
+    }
+
+    /// Brings what was written to disk. Blocks; called once a second from a thread that may.
+    pub fn sync(&self) {
+        let Some(sink) = &self.sink else { return };
+        if sink.dirty.swap(false, Ordering::AcqRel) {
+            let file = lock(&sink.file).file.try_clone();
+            if let Err(error) = file.and_then(|file| file.sync_data()) {
+                tracing::error!(path = %sink.path.display(), %error, "cannot sync the audit file");
+            }
+        }
+    }
+
+    /// Takes the newest lines that the store has not seen, oldest first, at most `limit`.
+    pub fn take_recent(&self, limit: usize) -> Vec<u8> {
+        let Some(sink) = &self.sink else { return Vec::new() };
+        let batches = std::mem::take(&mut *lock(&sink.recent)).batches;
+        let lines: Vec<u8> = batches.into_iter().flatten().collect();
+        let mut starts = memrchr_lines(&lines);
+        let from = starts.nth(limit.saturating_sub(1)).unwrap_or(0);
+        lines[from..].to_vec()
+    }
+}
+
+/// The beginnings of lines, last line first.
+fn memrchr_lines(lines: &[u8]) -> impl Iterator<Item = usize> {
+    let body = lines.strip_suffix(b"\n").unwrap_or(lines);
+    let inner =
+        body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(i, _)| i + 1);
+    inner.chain((!body.is_empty()).then_some(0))
+}
+
+impl Sink {
+    fn write(&self, lines: &[u8]) -> std::io::Result<()> {
+        let mut target = lock(&self.file);
+        if target.torn {
+            target.file.write_all(b"\n")?;
+            target.torn = false;
+        }
+        let mut rest = lines;
+        while !rest.is_empty() {
+            match target.file.write(rest) {
+                Ok(0) => return Err(target.fails(&self.path, std::io::ErrorKind::WriteZero.into())),
+                Ok(count) => {
+                    target.torn = rest[count - 1] != b'\n';
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(target.fails(&self.path, error)),
+            }
+        }
+        if std::mem::replace(&mut target.failing, false) {
+            tracing::warn!(path = %self.path.display(), "the audit file can be written again");
+        }
+        self.dirty.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    fn remember(&self, lines: &[u8]) {
+        let mut recent = lock(&self.recent);
+        recent.bytes += lines.len();
+        recent.batches.push_back(lines.to_vec());
+        while recent.bytes > RECENT_BYTES && recent.batches.len() > 1 {
+            recent.bytes -= recent.batches.pop_front().map_or(0, |batch| batch.len());
+        }
+    }
+}
+
+impl Target {
+    /// Logged once, not for every login of an outage.
+    fn fails(&mut self, path: &Path, error: std::io::Error) -> std::io::Error {
+        if !std::mem::replace(&mut self.failing, true) {
+            tracing::error!(path = %path.display(), %error, "cannot write the audit file");
+        }
+        error
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_lines_come_oldest_first_and_bounded() {
+        let starts: Vec<_> = memrchr_lines(b"a\nbb\nc\n").collect();
+        assert_eq!(starts, [5, 2, 0]);
+        assert_eq!(memrchr_lines(b"").count(), 0);
+    }
+
+    #[test]
+    fn a_full_disk_refuses_or_goes_on() {
+        for (on_failure, goes_on) in [(OnFailure::Refuse, false), (OnFailure::Continue, true)] {
+            // The device that is always full.
+            let audit = Audit::open(Path::new("/dev/full"), on_failure).unwrap();
+            let metrics = Metrics::default();
+            let mut ledger = Ledger { lines: b"{}\n".to_vec(), ..Ledger::default() };
+            assert_eq!(audit.commit(&mut ledger, &metrics).is_ok(), goes_on);
+            assert_eq!(metrics.audit_failures.load(Ordering::Relaxed), 1);
+        }
+    }
+}

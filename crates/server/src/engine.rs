@@ -1,0 +1,254 @@
+//! The engine: every login of every front end goes through it.
+//!
+//! A front end turns bytes into a [`Request`] and answers, and a [`Turn`] into bytes. In between, the
+//! engine runs the conversation under a deadline, asks the realm, and sees to it that every end is in the
+//! audit record before it can be said: [`Engine::begin`] and [`Engine::answer`] return an [`Unsettled`]
+//! turn, which only [`Engine::settle`] opens, into a [`Ledger`] that must be committed before the front
+//! end's replies go out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::{
+    Answers, Ask, Conversation, Denial, Fault, FaultKind, Halt, Identity, Interface, Misuse, Peer,
+    Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
+};
+use countersign_store::Store;
+
+use crate::audit::{Audit, Ledger, Outcome, Record};
+use crate::metrics::{Ended, Metrics};
+use crate::realm::ServerRealm;
+use crate::world::SystemWorld;
+
+/// Everything that decides logins.
+#[derive(Debug)]
+pub struct Engine {
+    /// The realm and the checkers.
+    pub portal: Portal<ServerRealm>,
+    /// Accounts, sessions, tokens.
+    pub store: Store,
+    /// The record of every attempt.
+    pub audit: Audit,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Clocks and entropy.
+    pub world: SystemWorld,
+    /// Conversations that wait between HTTP requests.
+    pub pending: Pending<Note>,
+    /// How long one step may take.
+    pub step_deadline: Duration,
+}
+
+/// A login under way.
+#[derive(Debug)]
+pub struct Login {
+    /// The conversation.
+    pub conversation: Conversation,
+    /// What the record needs besides.
+    pub note: Note,
+}
+
+/// What the record needs besides the conversation.
+#[derive(Debug, Clone)]
+pub struct Note {
+    started_ns: u64,
+    mechanism: Option<std::borrow::Cow<'static, str>>,
+    claimed: Option<Box<str>>,
+}
+
+/// What a step came to, for a front end.
+#[derive(Debug)]
+pub enum Turn<I: Interface> {
+    /// A round for the peer. The login waits.
+    Ask(Ask, Login),
+    /// Let in.
+    Granted(Verified<Identity>, Session<I>),
+    /// Refused.
+    Denied(Denial),
+    /// Something broke; nobody got in.
+    Fault(Fault),
+    /// The answers do not fit the round, which is still open.
+    Misuse(Misuse, Login),
+}
+
+/// A turn that is not yet in the record.
+#[must_use = "an unsettled turn is in no record"]
+#[derive(Debug)]
+pub struct Unsettled<I: Interface> {
+    turn: Turn<I>,
+    peer: Arc<Peer>,
+    note: Note,
+    /// Repeated by request; it is in the record already.
+    repeated: bool,
+}
+
+impl Engine {
+    /// Begins a login.
+    pub async fn begin<I: Interface>(&self, request: Request, mind: I::Mind) -> Unsettled<I>
+    where
+        ServerRealm: Realm<I>,
+    {
+        let peer = Arc::clone(&request.peer);
+        let note = Note {
+            started_ns: self.now_ns(),
+            mechanism: request.mechanism.clone(),
+            claimed: request.claimed.clone(),
+        };
+        let step = tokio::time::timeout(self.step_deadline, async {
+            let (conversation, reply) = self.portal.begin(request, &self.world).await?;
+            Ok(self.turn(conversation, reply, note.clone(), mind).await)
+        });
+        let turn = step.await.unwrap_or_else(|_| Err(self.too_slow())).unwrap_or_else(Turn::Fault);
+        Unsettled { turn, peer, note, repeated: false }
+    }
+
+    /// Answers the open round of a login.
+    pub async fn answer<I: Interface>(
+        &self,
+        login: Login,
+        number: u16,
+        answers: Answers,
+        mind: I::Mind,
+    ) -> Unsettled<I>
+    where
+        ServerRealm: Realm<I>,
+    {
+        let Login { mut conversation, mut note } = login;
+        if let Some(name) = answers.text("username") {
+            note.claimed = Some(name.into());
+        }
+        let peer = Arc::clone(conversation.peer());
+        let repeated = conversation.is_over();
+        let step = tokio::time::timeout(self.step_deadline, async {
+            match conversation.answer(number, answers, &self.world).await {
+                Ok(reply) => self.turn(conversation, reply, note.clone(), mind).await,
+                Err(Halt::Fault(fault)) => Turn::Fault(fault),
+                Err(Halt::Misuse(misuse)) => {
+                    Turn::Misuse(misuse, Login { conversation, note: note.clone() })
+                }
+            }
+        });
+        let turn = step.await.unwrap_or_else(|_| Turn::Fault(self.too_slow()));
+        Unsettled { turn, peer, note, repeated }
+    }
+
+    /// Ends a login that its peer gave up.
+    pub fn cancel(&self, mut login: Login, ledger: &mut Ledger) {
+        let denial = login.conversation.cancel();
+        let peer = Arc::clone(login.conversation.peer());
+        let outcome = (Outcome::Denied(&denial), Ended::Denied(denial.public()));
+        self.enter(&peer, &login.note, outcome, login.note.claimed.as_deref(), ledger);
+    }
+
+    /// Enters a turn into the ledger, which must be committed before the turn is told to anybody.
+    pub fn settle<I: Interface>(&self, unsettled: Unsettled<I>, ledger: &mut Ledger) -> Turn<I> {
+        let Unsettled { turn, peer, note, repeated } = unsettled;
+        if repeated {
+            return turn;
+        }
+        match &turn {
+            Turn::Ask(..) | Turn::Misuse(..) => {}
+            Turn::Granted(who, _) => {
+                let subject = who.subject.name();
+                let outcome = Outcome::Granted { subject, checker: who.checker() };
+                let claimed = who.claimed().or(note.claimed.as_deref());
+                let claimed = claimed.filter(|claimed| Some(*claimed) != subject);
+                self.enter(&peer, &note, (outcome, Ended::Granted), claimed, ledger);
+            }
+            Turn::Denied(denial) => {
+                let claimed = denial.claimed.as_deref().or(note.claimed.as_deref());
+                let ended = Ended::Denied(denial.public());
+                self.enter(&peer, &note, (Outcome::Denied(denial), ended), claimed, ledger);
+            }
+            Turn::Fault(fault) => {
+                tracing::warn!(%fault, service = %peer.service, "a login failed for a fault");
+                let claimed = note.claimed.as_deref();
+                self.enter(&peer, &note, (Outcome::Fault(fault), Ended::Fault), claimed, ledger);
+            }
+        }
+        turn
+    }
+
+    /// Enters a refusal that never became a login: a request that breaks its protocol's rules.
+    pub fn refuse(&self, peer: &Peer, denial: &Denial, ledger: &mut Ledger) {
+        let note = Note { started_ns: self.now_ns(), mechanism: None, claimed: None };
+        let outcome = (Outcome::Denied(denial), Ended::Denied(denial.public()));
+        self.enter(peer, &note, outcome, denial.claimed.as_deref(), ledger);
+    }
+
+    /// Writes what is in the ledger.
+    ///
+    /// # Errors
+    ///
+    /// When the record cannot be written and nobody may get in without one: then nothing of the batch
+    /// may be told.
+    pub fn commit(&self, ledger: &mut Ledger) -> Result<(), Fault> {
+        self.audit.commit(ledger, &self.metrics)
+    }
+
+    async fn turn<I: Interface>(
+        &self,
+        conversation: Conversation,
+        reply: Reply,
+        note: Note,
+        mind: I::Mind,
+    ) -> Turn<I>
+    where
+        ServerRealm: Realm<I>,
+    {
+        match reply {
+            Reply::Ask(ask) => Turn::Ask(ask, Login { conversation, note }),
+            Reply::Denied(denial) => Turn::Denied(denial),
+            Reply::Granted(who) => match self.portal.realm().admit(&who, mind).await {
+                Ok(session) => Turn::Granted(who, session),
+                Err(mut denial) => {
+                    denial.claimed = who.subject.name().map(Into::into);
+                    Turn::Denied(denial)
+                }
+            },
+        }
+    }
+
+    fn enter(
+        &self,
+        peer: &Peer,
+        note: &Note,
+        (outcome, ended): (Outcome<'_>, Ended),
+        claimed: Option<&str>,
+        ledger: &mut Ledger,
+    ) {
+        if !self.metrics.enabled && !self.audit.is_on() {
+            return;
+        }
+        let took_us = self.world.steady_ns().saturating_sub(note.started_ns) / 1000;
+        if self.metrics.enabled {
+            ledger.counts.add(peer.front_end, ended, took_us);
+        }
+        let record = Record {
+            outcome,
+            front_end: peer.front_end,
+            service: &peer.service,
+            mechanism: note.mechanism.as_deref(),
+            claimed,
+            remote: peer.remote,
+            transport: peer.transport,
+            took_us,
+            session: peer.details.get("session").map(String::as_str),
+        };
+        self.audit.record(ledger, &record);
+    }
+
+    fn now_ns(&self) -> u64 {
+        if self.metrics.enabled || self.audit.is_on() { self.world.steady_ns() } else { 0 }
+    }
+
+    fn too_slow(&self) -> Fault {
+        let limit = self.step_deadline;
+        Fault::new(FaultKind::Timeout, format!("a checker did not answer within {limit:?}"))
+    }
+}
+
+/// A refusal for a request that breaks its protocol's rules.
+pub fn malformed(detail: impl Into<std::borrow::Cow<'static, str>>) -> Denial {
+    Denial::new(Reason::Malformed).because(detail)
+}

@@ -1,0 +1,128 @@
+//! The server's own application: what a login through each kind of front end comes to.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign::{
+    Denial, Identity, Interface, Logout, Peer, Realm, Reason, Session, Verified, World,
+};
+use countersign_store::{SessionRecord, Store};
+use sha2::{Digest, Sha256};
+
+use crate::identity::IdentityView;
+use crate::world::SystemWorld;
+
+/// The realm of the server.
+#[derive(Debug)]
+pub struct ServerRealm {
+    store: Store,
+    world: SystemWorld,
+    session_lifetime_s: i64,
+}
+
+/// A login that another server decides about: it wants to know who, and nothing lasts here.
+#[derive(Debug)]
+pub struct Decision;
+
+impl Interface for Decision {
+    const NAME: &'static str = "decision";
+    type Avatar = ();
+    type Mind = ();
+}
+
+/// A login that lasts: a session in the store, known by a token.
+#[derive(Debug)]
+pub struct Lasting;
+
+impl Interface for Lasting {
+    const NAME: &'static str = "lasting";
+    type Avatar = LastingSession;
+    /// Whose login it is, for the record of the session.
+    type Mind = Arc<Peer>;
+}
+
+/// A session in the store. Unless it is kept, it ends with its [`Session`]: a login whose reply could not
+/// be sent leaves nothing behind.
+#[derive(Debug)]
+pub struct LastingSession {
+    /// What the client presents. 256 random bits, in URL-safe base64. Only its hash is stored.
+    pub token: String,
+    /// When it ends by itself, seconds since 1970.
+    pub expires: i64,
+    kept: Arc<AtomicBool>,
+}
+
+impl LastingSession {
+    /// The client has been told: it lasts until it is ended or expires.
+    pub fn keep(&self) {
+        self.kept.store(true, Ordering::Release);
+    }
+}
+
+/// How many sessions one user may have. The oldest ends when one more begins.
+pub const SESSIONS_EACH: usize = 100;
+
+/// The form in which a token is stored. A token has 256 random bits, so a plain hash is enough.
+pub fn token_hash(token: &str) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
+}
+
+impl ServerRealm {
+    /// A realm over a store.
+    pub fn new(store: Store, world: SystemWorld, session_lifetime_s: i64) -> Self {
+        Self { store, world, session_lifetime_s }
+    }
+}
+
+impl Realm<Decision> for ServerRealm {
+    async fn admit(&self, _: &Verified<Identity>, (): ()) -> Result<Session<Decision>, Denial> {
+        Ok(Session::new(Box::new(())))
+    }
+}
+
+impl Realm<Lasting> for ServerRealm {
+    async fn admit(
+        &self,
+        who: &Verified<Identity>,
+        peer: Arc<Peer>,
+    ) -> Result<Session<Lasting>, Denial> {
+        let Some(subject) = who.subject.name() else {
+            let detail = "an anonymous login has no session to last";
+            return Err(Denial::new(Reason::Realm).because(detail));
+        };
+        let mut bytes = [0; 32];
+        self.world.fill(&mut bytes);
+        let token = URL_SAFE_NO_PAD.encode(bytes);
+        let now = self.world.now().unix;
+        let expires = now.saturating_add(self.session_lifetime_s);
+        let record = SessionRecord {
+            hash: token_hash(&token),
+            subject: subject.to_owned(),
+            service: peer.service.to_string(),
+            peer: peer.remote.map(|address| address.to_string()).unwrap_or_default(),
+            data: IdentityView::of(who).to_json(),
+            created: now,
+            last_seen: now,
+            expires,
+        };
+        self.store.create_session(&record, SESSIONS_EACH).await.map_err(|error| {
+            Denial::new(Reason::Realm).because(format!("the session cannot be stored: {error}"))
+        })?;
+        let kept = Arc::new(AtomicBool::new(false));
+        let (store, hash, unless) = (self.store.clone(), token_hash(&token), Arc::clone(&kept));
+        let avatar = LastingSession { token, expires, kept };
+        let logout = Logout::lasting(
+            move || async move {
+                if !unless.load(Ordering::Acquire) {
+                    if let Err(error) = store.end_session(&hash).await {
+                        tracing::warn!(%error, "cannot end a session that nobody was told of");
+                    }
+                }
+            },
+            |rest| drop(tokio::spawn(rest)),
+        );
+        Ok(Session::new(Box::new(avatar)).at_logout(logout))
+    }
+}

@@ -1,0 +1,50 @@
+//! The machine's own clocks and entropy: the world of a running server.
+
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use countersign::{Moment, World};
+
+/// The machine's world.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemWorld {
+    started: Instant,
+}
+
+impl SystemWorld {
+    /// Starts the steady clock.
+    pub fn new() -> Self {
+        Self { started: Instant::now() }
+    }
+
+    /// Nanoseconds on the steady clock.
+    pub fn steady_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+}
+
+impl Default for SystemWorld {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Seconds since 1970 and the milliseconds beyond.
+pub fn unix_ms() -> (i64, u16) {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
+    (seconds, u16::try_from(since.subsec_millis()).unwrap_or(0))
+}
+
+impl World for SystemWorld {
+    fn now(&self) -> Moment {
+        Moment { steady_ms: self.steady_ns() / 1_000_000, unix: unix_ms().0 }
+    }
+
+    fn fill(&self, bytes: &mut [u8]) {
+        // Without entropy every token could be guessed: there is nothing sensible left to do.
+        #[allow(clippy::panic)]
+        if let Err(error) = getrandom::fill(bytes) {
+            panic!("the operating system gives no entropy: {error}");
+        }
+    }
+}
