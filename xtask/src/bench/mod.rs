@@ -1,0 +1,110 @@
+//! `cargo xtask bench`: ours beside the services it takes the place of, on this machine, in
+//! one alternating run. Ratios are what counts: the absolute figures belong to the machine.
+
+mod core;
+mod cpu;
+mod dovecot;
+mod idle;
+mod latency;
+mod saslauthd;
+
+use std::time::Duration;
+
+use countersign_interop::{Config, Countersign, Outcome, Profile, Stage, Trouble};
+
+use crate::figures::{Figures, Verdict};
+use crate::steps::heading;
+
+/// How long and how often.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Effort {
+    /// One measurement.
+    pub(crate) time: Duration,
+    /// Alternating measurements of each side; the middle one counts.
+    pub(crate) rounds: usize,
+    /// Whether ours is measured too.
+    pub(crate) ours: bool,
+}
+
+/// Users of both sides.
+pub(crate) const USERS: usize = 1000;
+
+type Part = fn(&Effort) -> Outcome<Vec<Figures>>;
+const PARTS: [(&str, Part); 4] = [
+    ("dovecot", dovecot::measure),
+    ("saslauthd", saslauthd::measure),
+    ("idle", idle::measure),
+    ("core", core::measure),
+];
+
+pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
+    let mut effort = Effort { time: Duration::from_secs(2), rounds: 5, ours: true };
+    let mut chosen = Vec::new();
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        let mut number = || -> Result<u64, String> {
+            let text = words.next().ok_or(format!("`{word}` needs a number"))?;
+            text.parse().ok().filter(|n| (1..=3600).contains(n)).ok_or(format!("`{text}`?"))
+        };
+        match *word {
+            "--seconds" => effort.time = Duration::from_secs(number()?),
+            "--rounds" => effort.rounds = number()? as usize,
+            "--peer-only" => effort.ours = false,
+            name => match PARTS.iter().find(|(part, _)| *part == name) {
+                Some(part) => chosen.push(*part),
+                None => return Err(format!("`bench` has no part `{name}`")),
+            },
+        }
+    }
+    if chosen.is_empty() {
+        chosen.extend(PARTS);
+    }
+    let mut holds = true;
+    for (name, measure) in chosen {
+        heading(name);
+        match measure(&effort) {
+            Ok(all) => {
+                for figures in &all {
+                    print!("{figures}");
+                    holds &= figures.verdict() != Verdict::Missed;
+                }
+                if effort.ours {
+                    crate::figures::write(name, &all)?;
+                }
+            }
+            Err(Trouble::NotRun(why)) => println!("{name}: not run: {why}"),
+            Err(Trouble::Failed(why)) => {
+                println!("{name}: failed: {why}");
+                holds = false;
+            }
+        }
+    }
+    Ok(holds)
+}
+
+/// Our server over a passwd-file, optimised.
+fn ours(stage: &Stage, config: &Config) -> Outcome<Countersign> {
+    Countersign::start(stage, Profile::Release, Some(config))
+}
+
+/// The middle of several measurements.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => values[n / 2],
+        n => f64::midpoint(values[n / 2 - 1], values[n / 2]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert_eq!(median(vec![9.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), 3.0);
+        assert!(median(Vec::new()).is_nan());
+    }
+}
