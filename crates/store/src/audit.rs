@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use crate::error::StoreError;
 use crate::names::limits;
 use crate::records::{AuditEvent, AuditFilter};
-use crate::sql::{Arg, Durability, Row, args};
+use crate::sql::{Arg, Durability, Row, args, placeholders};
 use crate::store::Store;
 
 /// Rows of one insert. One statement for many rows is what makes a busy server's audit cheap.
@@ -73,18 +73,9 @@ impl Store {
 }
 
 fn insert(rows: usize) -> String {
-    let mut sql = "INSERT INTO audit (id, at, attempt, claimed, subject, service, peer, checker, \
-                   mechanism, outcome, reason, detail) VALUES "
-        .to_owned();
-    for row in 0..rows {
-        sql.push_str(if row == 0 { "(" } else { ", (" });
-        for column in 1..=COLUMNS {
-            sql.push_str(if column == 1 { "$" } else { ", $" });
-            sql.push_str(&(row * COLUMNS + column).to_string());
-        }
-        sql.push(')');
-    }
-    sql
+    let sql = "INSERT INTO audit (id, at, attempt, claimed, subject, service, peer, checker, \
+               mechanism, outcome, reason, detail) VALUES ";
+    sql.to_owned() + &placeholders(rows, COLUMNS)
 }
 
 fn columns(event: &AuditEvent, id: i64) -> [Arg; COLUMNS] {
@@ -142,12 +133,5 @@ mod tests {
         assert!(cut.len() <= limits::TEXT && cut.len() > limits::TEXT - 2);
         assert_eq!(clean("a\0b"), "a\u{fffd}b");
         assert!(matches!(clean("plain"), Cow::Borrowed("plain")));
-    }
-
-    #[test]
-    fn placeholders_count_through_the_rows() {
-        let sql = insert(2);
-        assert!(sql.contains("VALUES ($1, $2,") && sql.contains("$12), ($13,"), "{sql}");
-        assert!(sql.ends_with("$24)"));
     }
 }

@@ -321,3 +321,97 @@ impl Change {
         task.await.map_err(|_| StoreError::Closed)?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::NewAccount;
+
+    async fn two_programs(folder: &tempfile::TempDir) -> (Store, Store) {
+        let path = folder.path().join("a.db");
+        let here = Store::open(&path, OpenOptions::create()).await.unwrap();
+        let there = Store::open(&path, OpenOptions::create()).await.unwrap();
+        here.add_account(&NewAccount::new("alice"), 0).await.unwrap();
+        there.refresh().await.unwrap();
+        (here, there)
+    }
+
+    /// The steps of `Store::account` by hand, with a change between the reading and the putting in.
+    #[tokio::test]
+    async fn a_load_that_a_change_overtakes_is_not_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = two_programs(&folder).await;
+        for elsewhere in [false, true] {
+            let ticket = here.inner.copies.ticket();
+            let old = accounts::load(&here.inner.db, "alice").await.unwrap().map(Arc::new);
+            let label = format!("elsewhere-{elsewhere}");
+            if elsewhere {
+                there.add_label("alice", &label).await.unwrap();
+                here.refresh().await.unwrap();
+            } else {
+                here.add_label("alice", &label).await.unwrap();
+            }
+            assert!(!here.inner.copies.put(ticket, "alice", old));
+            assert!(here.cached("alice").is_none());
+            let now = here.account("alice").await.unwrap().unwrap();
+            assert!(now.labels.contains(&label));
+        }
+    }
+
+    /// The same with a name that nobody had when it was read.
+    #[tokio::test]
+    async fn an_account_that_was_added_meanwhile_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = two_programs(&folder).await;
+        let ticket = here.inner.copies.ticket();
+        let nobody = accounts::load(&here.inner.db, "bob").await.unwrap().map(Arc::new);
+        assert!(nobody.is_none());
+        there.add_account(&NewAccount::new("bob"), 0).await.unwrap();
+        here.refresh().await.unwrap();
+        assert!(!here.inner.copies.put(ticket, "bob", nobody));
+        assert!(here.account("bob").await.unwrap().is_some());
+    }
+
+    /// Read before the change and put in before it is noticed: noticing throws it out.
+    #[tokio::test]
+    async fn an_old_copy_goes_when_the_change_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = two_programs(&folder).await;
+        let ticket = here.inner.copies.ticket();
+        let old = accounts::load(&here.inner.db, "alice").await.unwrap().map(Arc::new);
+        there.add_label("alice", "new").await.unwrap();
+        assert!(here.inner.copies.put(ticket, "alice", old));
+        assert!(here.watch().await.unwrap());
+        assert!(here.cached("alice").is_none());
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_dropped_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = two_programs(&folder).await;
+        let before = there.revision();
+        let mut change = here.change().await.unwrap();
+        let removed = change.tx.run("DELETE FROM accounts", args![]).await.unwrap();
+        assert_eq!(removed, 1);
+        change.touch(1, "alice").await.unwrap();
+        drop(change);
+        assert!(!there.watch().await.unwrap());
+        assert!(there.read_account("alice").await.unwrap().is_some());
+        assert_eq!(here.add_label("alice", "next").await.unwrap(), before + 1);
+    }
+
+    #[tokio::test]
+    async fn the_record_of_changes_is_trimmed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, there) = two_programs(&folder).await;
+        let mut tx = here.inner.db.begin(Durability::Relaxed).await.unwrap();
+        tx.take("revision", REMEMBERED).await.unwrap();
+        tx.commit().await.unwrap();
+        here.add_label("alice", "late").await.unwrap();
+        let row = here.inner.db.row("SELECT COUNT(*) FROM changes", args![]).await.unwrap();
+        assert_eq!(row.unwrap().int(0).unwrap(), 1);
+        let mut heard = there.changes();
+        there.refresh().await.unwrap();
+        assert_eq!(*heard.try_recv().unwrap(), [Changed::Everything]);
+    }
+}

@@ -150,8 +150,6 @@ async fn locked_when_opening() {
     assert!(matches!(error, StoreError::Busy { .. }), "{said}");
 }
 
-/// A read-only mount or a full disk would need privileges; a trigger gives what SQLite gives then, up to
-/// its message, and the codes are mapped in one table that has its own test.
 #[tokio::test]
 async fn a_change_that_fails_half_way_leaves_nothing() {
     let place = Place::new();
@@ -206,8 +204,8 @@ async fn a_caller_that_goes_away_leaves_all_or_nothing() {
                 std::thread::yield_now();
             }
         }
-        // Queued behind whatever is left of the call.
-        store.add_label_holder(polls).await;
+        // Waits for its turn behind whatever is left of the call.
+        store.add_account(&NewAccount::new(format!("turn{polls}")), NOW).await.unwrap();
         let stored = store.read_account(&name).await.unwrap();
         if let Some(account) = &stored {
             assert_eq!((account.groups.len(), account.labels.len()), (1, 2));
@@ -218,15 +216,4 @@ async fn a_caller_that_goes_away_leaves_all_or_nothing() {
         }
     }
     assert!(finished);
-}
-
-/// A change that waits for its turn after all others of this process.
-trait Turn {
-    async fn add_label_holder(&self, n: usize);
-}
-
-impl Turn for Store {
-    async fn add_label_holder(&self, n: usize) {
-        self.add_account(&NewAccount::new(format!("turn{n}")), NOW).await.unwrap();
-    }
 }
