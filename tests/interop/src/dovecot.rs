@@ -15,7 +15,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 pub enum Habits {
     /// Neither penalties nor statistics: the least work.
     Quiet,
-    /// As it comes: a penalty look-up (process `anvil`) and statistics events for each login.
+    /// A penalty look-up for each login (process `anvil`), as it comes, and statistics that
+    /// somebody wants to see: one metric of finished logins (process `stats`).
     Default,
 }
 
@@ -63,6 +64,10 @@ impl DovecotAuth {
             // A socket of mode 0 is not made, and auth then goes without the service behind it.
             config += "service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}\n\
                        service stats {\n  unix_listener stats-writer {\n    mode = 0\n  }\n}\n";
+        }
+        if habits == Habits::Default {
+            // Without any metric nothing is sent to `stats`, so nothing would be compared.
+            config += "metric auth_request_finished {\n  filter = event=auth_request_finished\n}\n";
         }
         stage.folder(&format!("{name}/run"))?;
         stage.folder(&format!("{name}/state"))?;

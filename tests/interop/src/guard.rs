@@ -62,14 +62,14 @@ impl Guard {
 }
 
 /// This process group is ours to kill.
-pub(crate) fn add(group: Pid) {
+pub fn add(group: Pid) {
     let mut guard = guard();
     guard.groups.insert(group.as_raw_nonzero().get());
     guard.tell("add", group);
 }
 
 /// This process group has ended; its number may be somebody else's tomorrow.
-pub(crate) fn remove(group: Pid) {
+pub fn remove(group: Pid) {
     let mut guard = guard();
     guard.groups.remove(&group.as_raw_nonzero().get());
     guard.tell("del", group);

@@ -16,7 +16,7 @@
 mod countersign;
 mod dovecot;
 mod exim;
-mod guard;
+pub mod guard;
 mod postfix;
 mod process;
 mod program;
@@ -31,7 +31,6 @@ mod trouble;
 pub use countersign::{Config, Countersign, Profile, binary, user};
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use exim::Exim;
-pub use guard::kill_all;
 pub use postfix::Postfix;
 pub use process::{Finished, Peer, run, wait_for};
 pub use program::{need, need_root, peers_folder};
