@@ -1,1 +1,12 @@
-//! Placeholder.
+//! Checkers: who says yes. One module per backend, one feature per foreign dependency.
+//!
+//! Beside the backends live the parts that several of them share: [`hash`] knows password hashes,
+//! [`pool`] computes the slow ones away from the runtime, [`passwd_file`] reads a table of users.
+#![forbid(unsafe_code)]
+
+pub mod hash;
+pub mod passwd_file;
+pub mod pool;
+
+#[doc(hidden)]
+pub mod fuzzing;

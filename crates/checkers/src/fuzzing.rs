@@ -1,0 +1,66 @@
+//! Entry points for fuzz targets and for the replay of their corpora: each takes arbitrary bytes, and
+//! panics when a promise is broken.
+
+use countersign::Secret;
+
+use crate::hash::{Accept, Cost, Hash};
+use crate::passwd_file::{Format, PasswdFile};
+
+/// A password hash: whatever parses survives a round through its text.
+pub fn hash(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let accept = Accept { allow_plain: true, ..Accept::default() };
+    let Ok(hash) = Hash::parse(text, &accept) else {
+        return;
+    };
+    let written = hash.expose_text();
+    let again = Hash::parse(&written, &accept).expect("what we write, we read");
+    assert_eq!(again.expose_text(), written);
+    if hash.cost() == Cost::Cheap {
+        let password = Secret::from("password");
+        assert_eq!(hash.verify(&password), again.verify(&password));
+    }
+}
+
+/// A password file: every row is found again by its name, and every problem has a line.
+pub fn passwd_file(data: &[u8]) {
+    let accept = Accept { allow_plain: true, ..Accept::default() };
+    let file = PasswdFile::parse(data, &Format::default(), &accept);
+    let lines = data.split(|b| *b == b'\n').count();
+    for entry in file.iter() {
+        let found = file.find(entry.name()).expect("a listed user is found");
+        assert_eq!(found.name(), entry.name());
+        let _ = (entry.uid(), entry.gid(), entry.home(), entry.shell());
+        let _ = entry.extra().count();
+    }
+    for problem in file.problems() {
+        assert!((1..=lines).contains(&problem.line));
+        assert!(!problem.to_string().is_empty());
+    }
+    assert!(file.len() <= lines);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn promises_hold(data in proptest::collection::vec(any::<u8>(), 0..200)) {
+            super::hash(&data);
+            super::passwd_file(&data);
+        }
+
+        #[test]
+        fn promises_hold_near_the_grammar(
+            text in "([a-c]{0,2}:?(\\{(PLAIN|SHA256|CRYPT|X)(.b64|.hex)?\\})?[ -~]{0,9}(:[0-9a-z=]{0,3}){0,8}\r?\n#?){0,6}",
+        ) {
+            super::passwd_file(text.as_bytes());
+            for line in text.lines() {
+                super::hash(line.as_bytes());
+            }
+        }
+    }
+}

@@ -1,0 +1,479 @@
+//! Dovecot's passwd-file: `user:{SCHEME}hash[:uid:gid:gecos:home:shell:extra]`, a user a line.
+//!
+//! Only the text; who opens the file, and reads it again when it changes, is elsewhere. Blank lines and
+//! lines that begin with `#` are skipped, a carriage return at the end of a line too.
+//!
+//! A bad line is a [`Problem`] and costs its own user the login, nobody else's. Of two lines for one
+//! user the first counts, as it does for Dovecot, also when the first is the bad one: a typing mistake
+//! must not bring an old password back.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Slot;
+
+use crate::hash::{Accept, Hash};
+
+/// A line may be this long.
+const MAX_LINE: usize = 8 * 1024;
+/// A file may be this large: positions are kept in 32 bits.
+const MAX_FILE: usize = 1 << 30;
+/// More are counted, not kept.
+const MAX_PROBLEMS: usize = 1000;
+
+/// How the lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Format {
+    /// What stands between fields: one ASCII character. Default `:`.
+    pub delimiter: u8,
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self { delimiter: b':' }
+    }
+}
+
+/// A password file, read: users by name.
+///
+/// Some 200 bytes a user with argon2id hashes. Debug shows no names and no hashes.
+///
+/// ```
+/// use countersign::Secret;
+/// use countersign_checkers::{hash::Accept, passwd_file::{Format, PasswdFile}};
+///
+/// let text = b"alice:{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=:1000:1000::/home/alice";
+/// let file = PasswdFile::parse(text, &Format::default(), &Accept::default());
+/// let alice = file.find("alice").unwrap();
+/// assert!(alice.hash().unwrap().verify(&Secret::from("secret")));
+/// assert_eq!(alice.home(), Some("/home/alice"));
+/// assert!(file.problems().is_empty());
+/// ```
+pub struct PasswdFile {
+    rows: HashTable<Row>,
+    /// Names, each followed by what its line has after the password.
+    text: Box<str>,
+    delimiter: char,
+    hasher: RandomState,
+    problems: Vec<Problem>,
+    unlisted: usize,
+}
+
+struct Row {
+    hash: Option<Hash>,
+    at: u32,
+    line: u32,
+    name_len: u16,
+    rest_len: u16,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Counted from 1.
+    pub line: usize,
+    /// What it costs.
+    pub effect: Effect,
+    /// What is wrong and what to do; shows a user name at most.
+    pub reason: String,
+}
+
+/// What a [`Problem`] costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The line's user cannot log in.
+    Refused,
+    /// The line is without effect; an earlier one counts.
+    Ignored,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let effect = match self.effect {
+            Effect::Refused => "error",
+            Effect::Ignored => "warning",
+        };
+        write!(f, "line {}: {effect}: {}", self.line, self.reason)
+    }
+}
+
+impl PasswdFile {
+    /// Reads a whole file.
+    ///
+    /// It always gives a table: whether [`PasswdFile::problems`] stop the server from starting is the
+    /// caller's to say.
+    pub fn parse(data: &[u8], format: &Format, accept: &Accept) -> Self {
+        let mut reader = Reader {
+            delimiter: format.delimiter as char,
+            accept,
+            rows: HashTable::new(),
+            text: String::new(),
+            hasher: RandomState::new(),
+            problems: Vec::new(),
+            unlisted: 0,
+        };
+        if !format.delimiter.is_ascii() {
+            reader.refuse(1, "the delimiter must be one ASCII character".to_owned());
+        } else if data.len() > MAX_FILE {
+            reader.refuse(1, "the file is larger than 1 GiB; use a database".to_owned());
+        } else {
+            let data = data.strip_prefix(b"\xef\xbb\xbf").unwrap_or(data);
+            let mut from = 0;
+            let ends = memchr::memchr_iter(b'\n', data).chain([data.len()]);
+            for (index, end) in ends.enumerate() {
+                reader.line(index + 1, &data[from..end]);
+                from = end + 1;
+            }
+        }
+        reader.finish()
+    }
+
+    /// The user's line. Names are compared as they are, byte by byte.
+    pub fn find(&self, user: &str) -> Option<Entry<'_>> {
+        let same = |row: &Row| row.name(&self.text) == user;
+        let row = self.rows.find(self.hasher.hash_one(user), same)?;
+        Some(Entry { file: self, row })
+    }
+
+    /// How many users.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is no user.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Every user, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.rows.iter().map(|row| Entry { file: self, row })
+    }
+
+    /// What is wrong, in the order of the lines: the first thousand.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// How many problems there are beyond those that [`PasswdFile::problems`] lists.
+    pub fn unlisted_problems(&self) -> usize {
+        self.unlisted
+    }
+}
+
+impl fmt::Debug for PasswdFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswdFile")
+            .field("users", &self.len())
+            .field("problems", &(self.problems.len() + self.unlisted))
+            .finish_non_exhaustive()
+    }
+}
+
+/// One user's line.
+#[derive(Clone, Copy)]
+pub struct Entry<'a> {
+    file: &'a PasswdFile,
+    row: &'a Row,
+}
+
+impl<'a> Entry<'a> {
+    /// The user's name, as written.
+    pub fn name(&self) -> &'a str {
+        self.row.name(&self.file.text)
+    }
+
+    /// The hash, if this user can log in with a password: there is none behind an empty field, `*` or
+    /// `!`, nor where the line has a problem.
+    pub fn hash(&self) -> Option<&'a Hash> {
+        self.row.hash.as_ref()
+    }
+
+    /// The line, counted from 1.
+    pub fn line(&self) -> usize {
+        self.row.line as usize
+    }
+
+    /// The user id, as written: a number or a name.
+    pub fn uid(&self) -> Option<&'a str> {
+        self.field(0)
+    }
+
+    /// The group id, as written.
+    pub fn gid(&self) -> Option<&'a str> {
+        self.field(1)
+    }
+
+    /// The full name, or whatever the site keeps there.
+    pub fn gecos(&self) -> Option<&'a str> {
+        self.field(2)
+    }
+
+    /// The home directory.
+    pub fn home(&self) -> Option<&'a str> {
+        self.field(3)
+    }
+
+    /// The login shell.
+    pub fn shell(&self) -> Option<&'a str> {
+        self.field(4)
+    }
+
+    /// Dovecot's extra fields, `key=value` between spaces; a key alone has an empty value.
+    pub fn extra(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let fields = self.field(5).unwrap_or("").split_ascii_whitespace();
+        fields.map(|field| field.split_once('=').unwrap_or((field, "")))
+    }
+
+    /// The last one goes to the end of the line, whatever it holds.
+    fn field(&self, index: usize) -> Option<&'a str> {
+        let rest = self.row.rest(&self.file.text);
+        let field = rest.splitn(6, self.file.delimiter).nth(index)?;
+        Some(field).filter(|field| !field.is_empty())
+    }
+}
+
+impl fmt::Debug for Entry<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("name", &self.name())
+            .field("line", &self.line())
+            .field("hash", &self.hash())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Row {
+    fn name<'a>(&self, text: &'a str) -> &'a str {
+        let at = self.at as usize;
+        &text[at..at + self.name_len as usize]
+    }
+
+    fn rest<'a>(&self, text: &'a str) -> &'a str {
+        let at = self.at as usize + self.name_len as usize;
+        &text[at..at + self.rest_len as usize]
+    }
+}
+
+/// A file that is being read.
+struct Reader<'a> {
+    delimiter: char,
+    accept: &'a Accept,
+    rows: HashTable<Row>,
+    text: String,
+    hasher: RandomState,
+    problems: Vec<Problem>,
+    unlisted: usize,
+}
+
+impl Reader<'_> {
+    fn line(&mut self, line: usize, bytes: &[u8]) {
+        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
+        if bytes.first() == Some(&b'#') || bytes.trim_ascii().is_empty() {
+            return;
+        }
+        // Lengths are kept in 16 bits.
+        if bytes.len() > MAX_LINE {
+            return self.refuse(line, "it is longer than 8192 bytes".to_owned());
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else {
+            return self.refuse(line, "it is not UTF-8; convert the file".to_owned());
+        };
+        let delimiter = self.delimiter;
+        let Some((name, fields)) = text.split_once(delimiter) else {
+            let reason = format!(
+                "no `{delimiter}` after the user name; expected user{delimiter}{{SCHEME}}hash"
+            );
+            return self.refuse(line, reason);
+        };
+        if name.is_empty() {
+            let reason = format!("no user name before the first `{delimiter}`");
+            return self.refuse(line, reason);
+        }
+        if name.chars().any(char::is_control) {
+            let reason = "the user name holds a control character; retype it".to_owned();
+            return self.refuse(line, reason);
+        }
+
+        let text = &self.text;
+        let slot = self.rows.entry(
+            self.hasher.hash_one(name),
+            |row| row.name(text) == name,
+            |row| self.hasher.hash_one(row.name(text)),
+        );
+        let slot = match slot {
+            Slot::Vacant(slot) => slot,
+            Slot::Occupied(first) => {
+                let first = first.get().line;
+                let reason =
+                    format!("user {name} is on line {first} already, which counts; remove one");
+                return self.report(line, Effect::Ignored, reason);
+            }
+        };
+        let (password, rest) = fields.split_once(delimiter).unwrap_or((fields, ""));
+        let locked = password.is_empty() || password.starts_with(['*', '!']);
+        let (hash, error) = match (locked, Hash::parse(password, self.accept)) {
+            (true, _) => (None, None),
+            (false, Ok(hash)) => (Some(hash), None),
+            (false, Err(error)) => (None, Some(error)),
+        };
+        slot.insert(Row {
+            hash,
+            // The file, the line and so the number of lines have been measured above.
+            at: self.text.len() as u32,
+            line: line as u32,
+            name_len: name.len() as u16,
+            rest_len: rest.len() as u16,
+        });
+        self.text.push_str(name);
+        self.text.push_str(rest);
+        if let Some(error) = error {
+            self.refuse(line, format!("user {name}: {error}"));
+        }
+    }
+
+    fn refuse(&mut self, line: usize, reason: String) {
+        self.report(line, Effect::Refused, reason);
+    }
+
+    fn report(&mut self, line: usize, effect: Effect, reason: String) {
+        if self.problems.len() == MAX_PROBLEMS {
+            self.unlisted += 1;
+            return;
+        }
+        self.problems.push(Problem { line, effect, reason });
+    }
+
+    fn finish(mut self) -> PasswdFile {
+        let text = &self.text;
+        let hasher = &self.hasher;
+        self.rows.shrink_to_fit(|row| hasher.hash_one(row.name(text)));
+        PasswdFile {
+            rows: self.rows,
+            text: self.text.into_boxed_str(),
+            delimiter: self.delimiter,
+            hasher: self.hasher,
+            problems: self.problems,
+            unlisted: self.unlisted,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign::Secret;
+
+    const SECRET: &str = "{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=";
+
+    fn parse(text: &str) -> PasswdFile {
+        PasswdFile::parse(text.as_bytes(), &Format::default(), &Accept::default())
+    }
+
+    fn reasons(file: &PasswdFile) -> Vec<String> {
+        file.problems().iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn fields_comments_and_line_ends() {
+        let file = parse(&format!(
+            "# people\n\nalice:{SECRET}:1000:users:Alice A.:/home/alice:/bin/sh:allow_nets=::1,10.0.0.0/8 userdb_mail=x:y nopassword\r\nbob@example.org:{SECRET}\n  \ncarol::1002"
+        ));
+        assert_eq!(reasons(&file), [""; 0]);
+        assert_eq!(file.len(), 3);
+        let alice = file.find("alice").unwrap();
+        assert!(alice.hash().unwrap().verify(&Secret::from("secret")));
+        assert_eq!((alice.uid(), alice.gid()), (Some("1000"), Some("users")));
+        assert_eq!(alice.gecos(), Some("Alice A."));
+        assert_eq!((alice.home(), alice.shell()), (Some("/home/alice"), Some("/bin/sh")));
+        let extra: Vec<_> = alice.extra().collect();
+        assert_eq!(
+            extra,
+            [("allow_nets", "::1,10.0.0.0/8"), ("userdb_mail", "x:y"), ("nopassword", "")]
+        );
+        assert_eq!(alice.line(), 3);
+        let bob = file.find("bob@example.org").unwrap();
+        assert!(bob.hash().unwrap().verify(&Secret::from("secret")) && bob.uid().is_none());
+        assert_eq!(bob.extra().count(), 0);
+        assert!(file.find("carol").unwrap().hash().is_none());
+        assert!(file.find("Alice").is_none() && file.find("").is_none());
+    }
+
+    #[test]
+    fn every_problem_names_its_line() {
+        let mut text =
+            format!("alice:{SECRET}\nnocolon\n:{SECRET}\nbob:{{SHA265}}x\na\tb:{SECRET}\n")
+                .into_bytes();
+        text.extend_from_slice(b"caf\xe9:x\n");
+        text.extend_from_slice(
+            format!("{}:x\ndave:{{PLAIN}}hunter2\n", "x".repeat(9000)).as_bytes(),
+        );
+        let file = PasswdFile::parse(&text, &Format::default(), &Accept::default());
+        let reasons = reasons(&file);
+        for (reason, expected) in reasons.iter().zip([
+            "line 2: error: no `:` after the user name; expected user:{SCHEME}hash",
+            "line 3: error: no user name before",
+            "line 4: error: user bob: unknown password scheme {SHA265} (did you mean {SHA256}?)",
+            "line 5: error: the user name holds a control character",
+            "line 6: error: it is not UTF-8",
+            "line 7: error: it is longer than 8192",
+            "line 8: error: user dave: {PLAIN} is not allowed",
+        ]) {
+            assert!(reason.starts_with(expected), "{reason}");
+        }
+        assert_eq!(reasons.len(), 7);
+        assert!(!reasons.concat().contains("hunter2"));
+        // One bad line is one user's.
+        assert!(file.find("alice").unwrap().hash().is_some());
+    }
+
+    #[test]
+    fn the_first_line_counts_even_when_it_is_the_bad_one() {
+        let file = parse(&format!("eve:{{SHA256}}oops\neve:{SECRET}\neve:{SECRET}\n"));
+        assert_eq!(file.len(), 1);
+        assert!(file.find("eve").unwrap().hash().is_none());
+        let reasons = reasons(&file);
+        assert!(reasons[0].starts_with("line 1: error: user eve: malformed {SHA256}"));
+        assert_eq!(
+            reasons[1],
+            "line 2: warning: user eve is on line 1 already, which counts; remove one"
+        );
+        assert_eq!(file.problems()[2].effect, Effect::Ignored);
+    }
+
+    #[test]
+    fn locked_users_have_no_hash() {
+        let file = parse(&format!("a:*\nb:!{SECRET}\nc:\nd:!!:1:1\n"));
+        assert_eq!((file.len(), file.problems().len()), (4, 0));
+        assert!(file.iter().all(|entry| entry.hash().is_none()));
+    }
+
+    #[test]
+    fn another_delimiter_and_a_byte_order_mark() {
+        let format = Format { delimiter: b'|' };
+        let text = format!("\u{feff}a:b|{SECRET}|1|2||/home");
+        let file = PasswdFile::parse(text.as_bytes(), &format, &Accept::default());
+        assert_eq!(file.find("a:b").unwrap().home(), Some("/home"));
+        let format = Format { delimiter: 0xe4 };
+        assert_eq!(PasswdFile::parse(b"a", &format, &Accept::default()).problems().len(), 1);
+    }
+
+    #[test]
+    fn problems_are_bounded() {
+        let file = parse(&"x\n".repeat(1500));
+        assert_eq!((file.problems().len(), file.unlisted_problems()), (1000, 500));
+    }
+
+    #[test]
+    fn many_users_are_all_found() {
+        let text: String = (0..20_000).map(|n| format!("user{n}:{SECRET}:{n}\n")).collect();
+        let file = parse(&text);
+        assert_eq!((file.len(), file.problems().len()), (20_000, 0));
+        for n in (0..20_000).step_by(7) {
+            let entry = file.find(&format!("user{n}")).unwrap();
+            assert_eq!(entry.uid(), Some(n.to_string().as_str()));
+        }
+    }
+}
