@@ -159,6 +159,11 @@ impl<R> Portal<R> {
         own.map(|mechanism| &*mechanism.name).chain(carried.map(|carrier| carrier.name()))
     }
 
+    /// Whether a checker offers a mechanism by itself, not carried.
+    pub fn offers(&self, mechanism: &str) -> bool {
+        self.bare(mechanism).is_some()
+    }
+
     /// The exchange for a mechanism, or for whatever the peer can answer.
     ///
     /// # Errors

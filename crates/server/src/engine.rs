@@ -6,18 +6,18 @@
 //! turn, which only [`Engine::settle`] opens, into a [`Ledger`] that must be committed before the front
 //! end's replies go out.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign::{
-    Answers, Ask, Conversation, Denial, Fault, FaultKind, Halt, Identity, Interface, Misuse, Peer,
-    Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
+    Answers, Ask, Bounds, Conversation, Denial, Fault, FaultKind, Halt, Identity, Interface,
+    Misuse, Peer, Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
 };
 use countersign_store::Store;
 
 use crate::audit::{Audit, Ledger, Outcome, Record};
 use crate::metrics::{Ended, Metrics};
-use crate::realm::ServerRealm;
+use crate::realm::{Lasting, ServerRealm};
 use crate::world::SystemWorld;
 
 /// Everything that decides logins.
@@ -34,7 +34,7 @@ pub struct Engine {
     /// Clocks and entropy.
     pub world: SystemWorld,
     /// Conversations that wait between HTTP requests.
-    pub pending: Pending<Note>,
+    pub pending: Pending<Parked>,
     /// How long one step may take.
     pub step_deadline: Duration,
 }
@@ -54,6 +54,16 @@ pub struct Note {
     started_ns: u64,
     mechanism: Option<std::borrow::Cow<'static, str>>,
     claimed: Option<Box<str>>,
+}
+
+/// What is kept beside a conversation that waits between requests.
+#[derive(Debug)]
+pub struct Parked {
+    /// What the record needs.
+    pub note: Note,
+    /// What an ended login came to, for a peer that did not hear it and asks again: it is then given the
+    /// same session, not another. One that nobody was told of ends when this is dropped.
+    pub session: Option<Arc<Mutex<Session<Lasting>>>>,
 }
 
 /// What a step came to, for a front end.
@@ -80,11 +90,44 @@ pub struct Unsettled<I: Interface> {
     note: Note,
     /// Repeated by request; it is in the record already.
     repeated: bool,
+    /// The conversation, when it is over: it can repeat its last reply.
+    ended: Option<Conversation>,
+}
+
+impl<I: Interface> Unsettled<I> {
+    /// A turn that asks needs no record: opens it, and gives back what did end.
+    pub fn asked(self) -> Result<(Ask, Login), Self> {
+        match self.turn {
+            Turn::Ask(ask, login) => Ok((ask, login)),
+            turn => Err(Self { turn, ..self }),
+        }
+    }
+
+    /// A turn that asks, for who treats it like others.
+    pub fn still_asked(ask: Ask, login: Login) -> Self {
+        let peer = Arc::clone(login.conversation.peer());
+        let note = login.note.clone();
+        Self { turn: Turn::Ask(ask, login), peer, note, repeated: false, ended: None }
+    }
 }
 
 impl Engine {
     /// Begins a login.
     pub async fn begin<I: Interface>(&self, request: Request, mind: I::Mind) -> Unsettled<I>
+    where
+        ServerRealm: Realm<I>,
+    {
+        self.begin_within(request, mind, None).await
+    }
+
+    /// Begins a login with bounds of the front end's own, such as [`Bounds::REQUESTS`] for a peer that may
+    /// lose a reply and ask for it again.
+    pub async fn begin_within<I: Interface>(
+        &self,
+        request: Request,
+        mind: I::Mind,
+        bounds: Option<&'static Bounds>,
+    ) -> Unsettled<I>
     where
         ServerRealm: Realm<I>,
     {
@@ -95,11 +138,26 @@ impl Engine {
             claimed: request.claimed.clone(),
         };
         let step = tokio::time::timeout(self.step_deadline, async {
-            let (conversation, reply) = self.portal.begin(request, &self.world).await?;
+            let (conversation, reply) = match bounds {
+                None => self.portal.begin(request, &self.world).await?,
+                Some(bounds) => {
+                    let Request { peer, mechanism, claimed } = request;
+                    match self.portal.exchange(mechanism.as_deref(), &peer.supports) {
+                        Err(denial) => return Ok((Turn::Denied(denial), None)),
+                        Ok(exchange) => {
+                            Conversation::begin(exchange, peer, claimed, bounds, &self.world)
+                                .await?
+                        }
+                    }
+                }
+            };
             Ok(self.turn(conversation, reply, note.clone(), mind).await)
         });
-        let turn = step.await.unwrap_or_else(|_| Err(self.too_slow())).unwrap_or_else(Turn::Fault);
-        Unsettled { turn, peer, note, repeated: false }
+        let (turn, ended) = step
+            .await
+            .unwrap_or_else(|_| Err(self.too_slow()))
+            .unwrap_or_else(|fault| (Turn::Fault(fault), None));
+        Unsettled { turn, peer, note, repeated: false, ended }
     }
 
     /// Answers the open round of a login.
@@ -122,19 +180,24 @@ impl Engine {
         let step = tokio::time::timeout(self.step_deadline, async {
             match conversation.answer(number, answers, &self.world).await {
                 Ok(reply) => self.turn(conversation, reply, note.clone(), mind).await,
-                Err(Halt::Fault(fault)) => Turn::Fault(fault),
+                Err(Halt::Fault(fault)) => (Turn::Fault(fault), None),
                 Err(Halt::Misuse(misuse)) => {
-                    Turn::Misuse(misuse, Login { conversation, note: note.clone() })
+                    (Turn::Misuse(misuse, Login { conversation, note: note.clone() }), None)
                 }
             }
         });
-        let turn = step.await.unwrap_or_else(|_| Turn::Fault(self.too_slow()));
-        Unsettled { turn, peer, note, repeated }
+        let (turn, ended) = step.await.unwrap_or_else(|_| (Turn::Fault(self.too_slow()), None));
+        Unsettled { turn, peer, note, repeated, ended }
     }
 
     /// Ends a login that its peer gave up.
-    pub fn cancel(&self, mut login: Login, ledger: &mut Ledger) {
-        let denial = login.conversation.cancel();
+    pub fn cancel(&self, login: Login, ledger: &mut Ledger) {
+        self.end(login, Reason::Cancelled, ledger);
+    }
+
+    /// Ends a login for a reason of the front end's.
+    pub fn end(&self, mut login: Login, reason: Reason, ledger: &mut Ledger) {
+        let denial = Denial { reason, ..login.conversation.cancel() };
         let peer = Arc::clone(login.conversation.peer());
         let outcome = (Outcome::Denied(&denial), Ended::Denied(denial.public()));
         self.enter(&peer, &login.note, outcome, login.note.claimed.as_deref(), ledger);
@@ -142,9 +205,20 @@ impl Engine {
 
     /// Enters a turn into the ledger, which must be committed before the turn is told to anybody.
     pub fn settle<I: Interface>(&self, unsettled: Unsettled<I>, ledger: &mut Ledger) -> Turn<I> {
-        let Unsettled { turn, peer, note, repeated } = unsettled;
+        self.settle_resumable(unsettled, ledger).0
+    }
+
+    /// As [`Engine::settle`]; beside a turn that is the end comes the login, which can repeat its last
+    /// reply if its bounds say so.
+    pub fn settle_resumable<I: Interface>(
+        &self,
+        unsettled: Unsettled<I>,
+        ledger: &mut Ledger,
+    ) -> (Turn<I>, Option<Login>) {
+        let Unsettled { turn, peer, note, repeated, ended } = unsettled;
+        let ended = |note| ended.map(|conversation| Login { conversation, note });
         if repeated {
-            return turn;
+            return (turn, ended(note));
         }
         match &turn {
             Turn::Ask(..) | Turn::Misuse(..) => {}
@@ -166,7 +240,7 @@ impl Engine {
                 self.enter(&peer, &note, (Outcome::Fault(fault), Ended::Fault), claimed, ledger);
             }
         }
-        turn
+        (turn, ended(note))
     }
 
     /// Enters a refusal that never became a login: a request that breaks its protocol's rules.
@@ -192,18 +266,19 @@ impl Engine {
         reply: Reply,
         note: Note,
         mind: I::Mind,
-    ) -> Turn<I>
+    ) -> (Turn<I>, Option<Conversation>)
     where
         ServerRealm: Realm<I>,
     {
         match reply {
-            Reply::Ask(ask) => Turn::Ask(ask, Login { conversation, note }),
-            Reply::Denied(denial) => Turn::Denied(denial),
+            Reply::Ask(ask) => (Turn::Ask(ask, Login { conversation, note }), None),
+            Reply::Denied(denial) => (Turn::Denied(denial), Some(conversation)),
             Reply::Granted(who) => match self.portal.realm().admit(&who, mind).await {
-                Ok(session) => Turn::Granted(who, session),
+                Ok(session) => (Turn::Granted(who, session), Some(conversation)),
+                // What it would repeat is that the checkers let the peer in, and the realm did not.
                 Err(mut denial) => {
                     denial.claimed = who.subject.name().map(Into::into);
-                    Turn::Denied(denial)
+                    (Turn::Denied(denial), None)
                 }
             },
         }

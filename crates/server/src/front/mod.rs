@@ -1,5 +1,9 @@
 //! Front ends: one module for each protocol that clients speak.
 
+pub mod dovecot;
+pub mod saslauthd;
+pub mod socket;
+
 use tokio::sync::watch;
 
 /// Tells every front end to stop, and waits until all have.

@@ -1,0 +1,123 @@
+//! The Dovecot authentication client protocol. Contract: `docs/protocols/dovecot-auth.md`.
+//!
+//! One task a connection. Every complete line of a read is handled before anything is written: logins
+//! that need no waiting (a cheap hash, a refusal) are answered in one batch, with one audit write and one
+//! socket write; the others go on beside it, each under its own deadline.
+
+mod connection;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::{CredentialKind, KindSet};
+use countersign_sasl::EXTERNAL;
+use countersign_wire::dovecot::{MechanismFlag, MechanismOffer};
+use tokio::sync::Semaphore;
+
+use crate::engine::Engine;
+use crate::front::Stop;
+use crate::front::socket::Socket;
+
+/// How a listener behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DovecotOptions {
+    /// What to do when a backend is away.
+    pub on_fault: OnFault,
+    /// Whether `cert_username` of this listener's clients is believed. Whoever can connect then decides
+    /// who logs in by EXTERNAL.
+    pub trust_client_certificates: bool,
+    /// Connections at a time; further ones wait to be accepted.
+    pub connections: usize,
+    /// Logins of a connection that run or wait at a time (D35).
+    pub pending: usize,
+    /// How long a client may take for its greeting, for the rest of a line, and to read a reply.
+    pub patience: Duration,
+}
+
+impl Default for DovecotOptions {
+    fn default() -> Self {
+        Self {
+            on_fault: OnFault::Fail,
+            trust_client_certificates: false,
+            connections: 4096,
+            pending: 1024,
+            patience: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What to do when a backend is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFault {
+    /// Say FAIL with `code=temp_fail`. Mail servers take it for a wrong password (D50).
+    #[default]
+    Fail,
+    /// Close the connection, so that mail servers say "temporary" (D51).
+    Close,
+}
+
+/// Serves a socket until it is told to stop, and then finishes the logins that have begun.
+pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions, mut stop: Stop) {
+    let slots = Arc::new(Semaphore::new(options.connections));
+    let shared = Arc::new(Shared { offers: offers(&engine, &options), options });
+    let mut serial: u32 = 0;
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            accepted = socket.listener.accept() => accepted,
+            () = stop.requested() => return,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, usually: accepting again at once would spin.
+                tracing::warn!(%error, path = %socket.path().display(), "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        serial = serial.wrapping_add(1);
+        let (engine, shared, stop) = (Arc::clone(&engine), Arc::clone(&shared), stop.clone());
+        tokio::spawn(async move {
+            connection::serve(stream, serial, &engine, &shared, stop).await;
+            drop(slot);
+        });
+    }
+}
+
+/// What all connections of a listener share.
+#[derive(Debug)]
+struct Shared {
+    offers: Vec<MechanismOffer<'static>>,
+    options: DovecotOptions,
+}
+
+/// What a mail server can answer: nothing but messages of a SASL mechanism.
+fn supports() -> KindSet {
+    KindSet::none().with(CredentialKind::Token)
+}
+
+/// The mechanisms to announce: those of the protocol page that a checker here can serve.
+fn offers(engine: &Engine, options: &DovecotOptions) -> Vec<MechanismOffer<'static>> {
+    let supports = supports();
+    let carried: Vec<_> = engine.portal.mechanisms(&supports).collect();
+    let external = options.trust_client_certificates && engine.portal.offers(&EXTERNAL.name);
+    let mut offers = Vec::new();
+    for name in ["PLAIN", "LOGIN"] {
+        if carried.contains(&name) {
+            offers.push(MechanismOffer { name, flags: &[MechanismFlag::Plaintext] });
+        }
+    }
+    if external {
+        offers.push(MechanismOffer { name: "EXTERNAL", flags: &[] });
+    }
+    offers
+}
+
+/// The announced mechanism of that name, without regard to case (D13).
+fn announced(shared: &Shared, name: &[u8]) -> Option<Cow<'static, str>> {
+    let offer = shared.offers.iter().find(|o| o.name.as_bytes().eq_ignore_ascii_case(name));
+    offer.map(|offer| Cow::Borrowed(offer.name))
+}

@@ -1,0 +1,303 @@
+//! The socket of Cyrus `saslauthd`. Contract: `docs/protocols/saslauthd.md`.
+//!
+//! One request a connection. Most requests are there when the connection is, so the accepting task reads
+//! and answers them itself, without registering the connection for events; what has to wait (for the rest
+//! of a request, for a checker) goes to a task of its own, under a deadline.
+
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use countersign::{
+    Answers, CredentialKind, KindSet, Known, Mechanism, Peer, Public, Reason, Request, Transport,
+};
+use countersign_wire::saslauthd::{
+    FIELD_LIMIT, Progress, Reply, Request as WireRequest, buffer_limit, parse_request,
+};
+use tokio::io::unix::AsyncFd;
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use zeroize::Zeroize;
+
+use crate::audit::Ledger;
+use crate::engine::{Engine, Turn, Unsettled, malformed};
+use crate::front::Stop;
+use crate::front::socket::Socket;
+use crate::realm::Decision;
+
+/// How a listener behaves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SaslauthdOptions {
+    /// Connections at a time; further ones wait to be accepted.
+    pub connections: usize,
+    /// How long a client may take for its request (S24).
+    pub patience: Duration,
+}
+
+impl Default for SaslauthdOptions {
+    fn default() -> Self {
+        Self { connections: 8192, patience: Duration::from_secs(30) }
+    }
+}
+
+/// Serves a socket until it is told to stop.
+pub async fn serve(
+    socket: Socket,
+    engine: Arc<Engine>,
+    options: SaslauthdOptions,
+    mut stop: Stop,
+) -> std::io::Result<()> {
+    let Socket { listener, .. } = &socket;
+    #[expect(
+        deprecated,
+        reason = "its flaw concerns types whose descriptor changes; that of a std listener does not, \
+                  and its successor needs `unsafe`"
+    )]
+    let listener = AsyncFd::new(std::os::unix::net::UnixListener::from(
+        std::os::fd::AsFd::as_fd(listener).try_clone_to_owned()?,
+    ))?;
+    let slots = Arc::new(Semaphore::new(options.connections));
+    let mut buffer = vec![0; buffer_limit(FIELD_LIMIT)];
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
+        let accepted = tokio::select! {
+            accepted = accept(&listener) => accepted,
+            () = stop.requested() => return Ok(()),
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, path = %socket.path().display(), "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let serving = Serving { engine: Arc::clone(&engine), stop: stop.clone(), slot };
+        serving.at_once(stream, &mut buffer, options.patience);
+    }
+}
+
+async fn accept(
+    listener: &AsyncFd<std::os::unix::net::UnixListener>,
+) -> std::io::Result<BlockingStream> {
+    loop {
+        let mut ready = listener.readable().await?;
+        if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+            let (stream, _) = accepted?;
+            stream.set_nonblocking(true)?;
+            // A client that connects in a loop must not keep the runtime from its other tasks.
+            tokio::task::coop::consume_budget().await;
+            return Ok(stream);
+        }
+    }
+}
+
+/// What one connection holds on to.
+struct Serving {
+    engine: Arc<Engine>,
+    #[expect(dead_code, reason = "held so that a stop waits for this connection")]
+    stop: Stop,
+    #[expect(dead_code, reason = "held so that connections are counted")]
+    slot: OwnedSemaphorePermit,
+}
+
+type Running = Pin<Box<dyn Future<Output = Unsettled<Decision>> + Send>>;
+
+impl Serving {
+    /// Does now what can be done now.
+    fn at_once(self, mut stream: BlockingStream, buffer: &mut [u8], patience: Duration) {
+        let filled = match stream.read(buffer) {
+            Ok(0) => return,
+            Ok(filled) => filled,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => 0,
+            Err(_) => return,
+        };
+        let progress = parse_request(&buffer[..filled], FIELD_LIMIT);
+        if let Ok(Progress::NeedMore(_)) = progress {
+            let read = buffer[..filled].to_vec();
+            buffer[..filled].zeroize();
+            tokio::spawn(self.in_time(stream, read, patience));
+            return;
+        }
+        let begun = self.begin(progress);
+        buffer[..filled].zeroize();
+        let mut running = match begun {
+            Begun::Reply(reply) => return send(&mut stream, &reply),
+            Begun::Running(running) => running,
+        };
+        // Polled without a waker: a task that goes on with it polls again at once with its own.
+        match running.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(unsettled) => self.end(&mut stream, unsettled),
+            Poll::Pending => drop(tokio::spawn(async move {
+                let unsettled = running.await;
+                self.end(&mut stream, unsettled);
+            })),
+        }
+    }
+
+    /// Waits for the rest of a request, and then for the checkers.
+    async fn in_time(self, stream: BlockingStream, mut read: Vec<u8>, patience: Duration) {
+        let Ok(stream) = UnixStream::from_std(stream) else { return };
+        let complete = tokio::time::timeout(patience, read_request(&stream, &mut read)).await;
+        let (Ok(Some(())), Ok(mut stream)) = (complete, stream.into_std()) else {
+            read.zeroize();
+            return;
+        };
+        let begun = self.begin(parse_request(&read, FIELD_LIMIT));
+        read.zeroize();
+        match begun {
+            Begun::Reply(reply) => send(&mut stream, &reply),
+            Begun::Running(running) => {
+                let unsettled = running.await;
+                self.end(&mut stream, unsettled);
+            }
+        }
+    }
+
+    fn begin(
+        &self,
+        progress: Result<Progress<'_>, countersign_wire::saslauthd::RequestError>,
+    ) -> Begun {
+        let request = match progress {
+            Ok(Progress::Complete(request)) => request,
+            // The client left in the middle of its request.
+            Ok(Progress::NeedMore(_)) => return Begun::Reply(Vec::new()),
+            Err(error) => return self.refuse(error.to_string()),
+        };
+        let Some(login) = login_name(&request) else {
+            return self.refuse("the login is not UTF-8".into());
+        };
+        if request.login.is_empty() || request.password.is_empty() {
+            return self.refuse("empty login or password".into());
+        }
+        let wanted = Request::from_peer(Arc::new(peer_of(&request))).by(Mechanism::PASSWORD);
+        let password = request.password;
+        let engine = Arc::clone(&self.engine);
+        Begun::Running(Box::pin(async move {
+            let answers = Answers::new().with("username", login).with("password", password);
+            let mut known = Known::new(answers);
+            let mut turn = engine.begin::<Decision>(wanted, ()).await;
+            loop {
+                match turn.asked() {
+                    Err(ended) => return ended,
+                    Ok((ask, login)) => match known.pick(&ask.round) {
+                        Some(answers) => turn = engine.answer(login, ask.number, answers, ()).await,
+                        // Another round cannot be asked for here (S32).
+                        None => return Unsettled::still_asked(ask, login),
+                    },
+                }
+            }
+        }))
+    }
+
+    fn refuse(&self, why: String) -> Begun {
+        let mut ledger = Ledger::default();
+        let mut peer = Peer::new("saslauthd", KindSet::none());
+        peer.front_end = "saslauthd";
+        let mut reply = Vec::new();
+        Reply::No(&why).encode(&mut reply);
+        self.engine.refuse(&peer, &malformed(why), &mut ledger);
+        if self.engine.commit(&mut ledger).is_err() {
+            reply.clear();
+        }
+        Begun::Reply(reply)
+    }
+
+    fn end(&self, stream: &mut BlockingStream, unsettled: Unsettled<Decision>) {
+        let mut ledger = Ledger::default();
+        let mut reply = Vec::new();
+        let turn = self.engine.settle(unsettled, &mut ledger);
+        match &turn {
+            Turn::Granted(..) => Reply::Ok.encode(&mut reply),
+            Turn::Denied(denial) => no(denial.public(), &mut reply),
+            // A close is what libsasl2 takes for a temporary failure (S13).
+            Turn::Fault(_) => {}
+            Turn::Ask(..) | Turn::Misuse(..) => no(Public::Unsupported, &mut reply),
+        }
+        if let Turn::Ask(_, login) | Turn::Misuse(_, login) = turn {
+            self.engine.end(login, Reason::Unsupported, &mut ledger);
+        }
+        if self.engine.commit(&mut ledger).is_ok() {
+            send(stream, &reply);
+        }
+    }
+}
+
+enum Begun {
+    Reply(Vec<u8>),
+    Running(Running),
+}
+
+/// Reads until the request is whole. `None`: the client left, or sent what is no request's beginning.
+async fn read_request(stream: &UnixStream, read: &mut Vec<u8>) -> Option<()> {
+    let limit = buffer_limit(FIELD_LIMIT);
+    loop {
+        let whole = match parse_request(read, FIELD_LIMIT) {
+            Ok(Progress::NeedMore(_)) => false,
+            Ok(Progress::Complete(request)) if request.client.is_none() => true,
+            // An error is whole, too: it is answered.
+            _ => return Some(()),
+        };
+        // Who writes field by field may be about to write a fifth (S5).
+        let wait = if whole { Duration::from_millis(1) } else { Duration::MAX };
+        match tokio::time::timeout(wait, stream.readable()).await {
+            Err(_) => return Some(()),
+            Ok(readable) => readable.ok()?,
+        }
+        let filled = read.len();
+        let room = limit.saturating_sub(filled);
+        read.resize(filled + room, 0);
+        let count = stream.try_read(&mut read[filled..]);
+        read.truncate(filled + count.as_ref().copied().unwrap_or(0));
+        match count {
+            Ok(0) => return whole.then_some(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// One write, which a socket's buffer always has room for, and the end of the connection.
+fn send(stream: &mut BlockingStream, reply: &[u8]) {
+    if !reply.is_empty() {
+        // A client that is gone has nothing to be told.
+        let _ = stream.write(reply);
+    }
+}
+
+/// The one function from the public word to this protocol's replies.
+fn no(public: Public, out: &mut Vec<u8>) {
+    match public {
+        Public::Denied => Reply::No(""),
+        Public::ChangeNeeded => Reply::No("the password must be changed"),
+        Public::TryLater => Reply::No("try again later"),
+        Public::Unsupported => Reply::No("not possible in this way"),
+    }
+    .encode(out);
+}
+
+/// `login`, or `login@realm` (S30).
+fn login_name(request: &WireRequest<'_>) -> Option<String> {
+    let mut name = std::str::from_utf8(request.login).ok()?.to_owned();
+    if !request.realm.is_empty() {
+        name.push('@');
+        name.push_str(std::str::from_utf8(request.realm).ok()?);
+    }
+    Some(name)
+}
+
+fn peer_of(request: &WireRequest<'_>) -> Peer {
+    let supports = KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
+    let mut peer = Peer::new(String::from_utf8_lossy(request.service), supports);
+    peer.front_end = "saslauthd";
+    // How the user reached the server that asks is not said here.
+    peer.transport = Transport::Plain;
+    // `ip;port` (S31).
+    let client = request.client.and_then(|client| std::str::from_utf8(client).ok());
+    peer.remote = client.and_then(|client| client.split(';').next()?.parse().ok());
+    peer
+}

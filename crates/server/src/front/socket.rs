@@ -1,0 +1,190 @@
+//! Unix sockets: made whole before anybody can connect, and never taken from a living server.
+
+use std::fmt;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as BlockingStream;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Group, User};
+use tokio::net::UnixListener;
+
+/// The longest path that a socket can have: `sockaddr_un` has 108 bytes with the NUL (unix(7)).
+const PATH_LIMIT: usize = 107;
+
+/// Where a socket is, and who may connect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    /// Its path.
+    pub path: PathBuf,
+    /// Its mode, such as `0o660`.
+    pub mode: u32,
+    /// Its owner, by name or number.
+    pub owner: Option<String>,
+    /// Its group, by name or number.
+    pub group: Option<String>,
+}
+
+/// A socket that removes its file when it is dropped.
+#[derive(Debug)]
+pub struct Socket {
+    /// The listener.
+    pub listener: UnixListener,
+    path: PathBuf,
+}
+
+/// Why there is no socket.
+#[derive(Debug)]
+pub struct SocketError {
+    path: PathBuf,
+    what: String,
+}
+
+impl Socket {
+    /// Binds a socket. Must be called within a runtime.
+    ///
+    /// It is bound under another name, given its owner and mode, and then moved into place, so that
+    /// nobody connects to a half-made one. What is left of a server that is gone is replaced; a socket on
+    /// which somebody listens is not.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the path and the remedy.
+    pub fn bind(options: &SocketOptions) -> Result<Self, SocketError> {
+        let path = &options.path;
+        let fail = |what: String| SocketError { path: path.clone(), what };
+        let io = |what: &'static str| move |error: io::Error| fail(format!("{what}: {error}"));
+
+        let being_made = being_made(path);
+        let length = being_made.as_os_str().len();
+        if length > PATH_LIMIT {
+            return Err(fail(format!(
+                "the path has {} bytes and may have {}; use a shorter folder (`--data`) or set `path`",
+                path.as_os_str().len(),
+                PATH_LIMIT - (length - path.as_os_str().len()),
+            )));
+        }
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(io("cannot make its folder"))?;
+        }
+        refuse_a_living_one(path).map_err(&fail)?;
+        let _ = std::fs::remove_file(&being_made);
+        let listener = UnixListener::bind(&being_made).map_err(io("cannot bind"))?;
+        let made = Socket { listener, path: being_made.clone() };
+        give_to(&being_made, options).map_err(&fail)?;
+        let mode = std::fs::Permissions::from_mode(options.mode);
+        std::fs::set_permissions(&being_made, mode).map_err(io("cannot set its mode"))?;
+        std::fs::rename(&being_made, path).map_err(io("cannot move it into place"))?;
+        let mut made = made;
+        made.path.clone_from(path);
+        Ok(made)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "socket {}: {}", self.path.display(), self.what)
+    }
+}
+
+impl std::error::Error for SocketError {}
+
+/// The name under which a socket is made: short, because paths of sockets are.
+fn being_made(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push("~");
+    name.into()
+}
+
+fn refuse_a_living_one(path: &Path) -> Result<(), String> {
+    let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
+    if !found.file_type().is_socket() {
+        return Err("something that is no socket is in its place; move it away".into());
+    }
+    match BlockingStream::connect(path) {
+        Ok(_) => Err("a server is listening on it already; stop that one first".into()),
+        Err(_) => Ok(()),
+    }
+}
+
+fn give_to(path: &Path, options: &SocketOptions) -> Result<(), String> {
+    let owner = options.owner.as_deref().map(user_id).transpose()?;
+    let group = options.group.as_deref().map(group_id).transpose()?;
+    if owner.is_none() && group.is_none() {
+        return Ok(());
+    }
+    std::os::unix::fs::chown(path, owner, group).map_err(|error| {
+        format!("cannot give it to its owner and group ({error}); only root can give files away")
+    })
+}
+
+fn user_id(name: &str) -> Result<u32, String> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let found = User::from_name(name).map_err(|error| format!("user `{name}`: {error}"))?;
+    found.map(|user| user.uid.as_raw()).ok_or_else(|| format!("there is no user `{name}`"))
+}
+
+fn group_id(name: &str) -> Result<u32, String> {
+    if let Ok(number) = name.parse() {
+        return Ok(number);
+    }
+    let found = Group::from_name(name).map_err(|error| format!("group `{name}`: {error}"))?;
+    found.map(|group| group.gid.as_raw()).ok_or_else(|| format!("there is no group `{name}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(path: PathBuf) -> SocketOptions {
+        SocketOptions { path, mode: 0o600, owner: None, group: None }
+    }
+
+    #[tokio::test]
+    async fn a_living_socket_is_not_taken_and_a_dead_one_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = options(folder.path().join("run/s"));
+        let first = Socket::bind(&options).unwrap();
+        assert_eq!(std::fs::metadata(first.path()).unwrap().permissions().mode() & 0o777, 0o600);
+        let error = Socket::bind(&options).unwrap_err().to_string();
+        assert!(error.contains("listening on it already"), "{error}");
+        // A server that was killed leaves its file behind.
+        std::mem::forget(first);
+        drop(BlockingStream::connect(&options.path));
+        std::fs::remove_file(&options.path).unwrap();
+        let left_over = std::os::unix::net::UnixListener::bind(&options.path).unwrap();
+        drop(left_over);
+        let again = Socket::bind(&options).unwrap();
+        drop(again);
+        assert!(!options.path.exists());
+    }
+
+    #[tokio::test]
+    async fn names_the_place_and_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = options(folder.path().join("x".repeat(120)));
+        let error = Socket::bind(&long).unwrap_err().to_string();
+        assert!(error.contains("shorter folder"), "{error}");
+        let file = options(folder.path().join("file"));
+        std::fs::write(&file.path, "").unwrap();
+        let error = Socket::bind(&file).unwrap_err().to_string();
+        assert!(error.contains("move it away"), "{error}");
+        let mut stranger = options(folder.path().join("s"));
+        stranger.owner = Some("no-such-user".into());
+        let error = Socket::bind(&stranger).unwrap_err().to_string();
+        assert!(error.contains("there is no user `no-such-user`"), "{error}");
+    }
+}
