@@ -150,7 +150,7 @@ impl HashPool {
         hash: &Hash,
         password: Secret,
         key: &str,
-    ) -> impl Future<Output = Result<bool, PoolError>> + Send + 'static {
+    ) -> impl Future<Output = Result<bool, PoolError>> + Send + use<> {
         let outcome = match hash.cost() {
             Cost::Cheap => Err(Ok(hash.verify(&password))),
             Cost::Expensive => {
@@ -176,7 +176,7 @@ impl HashPool {
         password: Secret,
         salt: [u8; 16],
         key: &str,
-    ) -> impl Future<Output = Result<Hash, PoolError>> + Send + 'static {
+    ) -> impl Future<Output = Result<Hash, PoolError>> + Send + use<> {
         let task = |reply| Task::Create(recipe, salt, reply);
         let outcome = self.submit(key, password, task);
         async move { outcome?.await.unwrap_or(Err(PoolError::Closed)) }
