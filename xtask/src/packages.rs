@@ -103,9 +103,10 @@ fn install(missing: &[&str]) -> Result<(), String> {
         }
     }
     for (package, service) in SERVICES {
-        if missing.contains(&package) && there("deb-systemd-helper") {
-            let mut disable = Command::new("deb-systemd-helper");
-            let _ = ask(disable.args(["disable", service]));
+        if missing.contains(&package) && there("systemctl") {
+            // Offline: only the links that the installation made are taken away again.
+            let mut disable = Command::new("systemctl");
+            let _ = ask(disable.args(["--root=/", "--quiet", "disable", service]));
         }
     }
     if trouble.is_empty() { Ok(()) } else { Err(trouble.join("; ")) }

@@ -46,8 +46,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
+    /// A row without any result, such as a package without tests, says nothing.
     pub(crate) fn add(&mut self, row: Row) {
-        self.rows.push(row);
+        if row.passed + row.failed.len() + row.not_run.len() > 0 {
+            self.rows.push(row);
+        }
     }
 
     /// Whether nothing failed.
