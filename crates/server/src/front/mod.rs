@@ -1,6 +1,7 @@
 //! Front ends: one module for each protocol that clients speak.
 
 pub mod dovecot;
+pub mod http;
 pub mod saslauthd;
 pub mod socket;
 

@@ -1,0 +1,94 @@
+//! HTTP: the JSON conversation, sessions, and the administrator's API. The contract is
+//! `docs/protocols/http.md`, described for machines in `docs/protocols/openapi.json`.
+//!
+//! [`serve`] accepts connections and bounds them; [`ROUTES`] is the one table of what is served.
+
+mod answers;
+mod connection;
+mod json;
+mod login;
+mod problem;
+mod routes;
+mod session;
+mod view;
+
+#[doc(hidden)]
+pub mod fuzzing;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::{KindSet, Peer, Transport};
+
+pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
+pub use connection::serve;
+pub use login::status_of;
+pub use problem::ProblemView;
+pub use routes::{OPENAPI, ROUTES, Route};
+pub use session::SessionView;
+pub use view::{
+    ChallengeView, FeedbackView, GroupChoice, LimitsView, LoginReply, NoticeView, QuestionView,
+    RoundView, SessionToken, TextView,
+};
+
+use crate::engine::Engine;
+use crate::front::Stop;
+
+/// Limits of the listener, and what it serves besides logins.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// Connections at a time. One more is told 503 and closed.
+    pub connections: usize,
+    /// From being ready for a request to having its whole head: slow heads and idle connections alike.
+    pub head_timeout: Duration,
+    /// From the head of a request to the end of its body.
+    pub body_timeout: Duration,
+    /// From the head of a request to its reply.
+    pub request_timeout: Duration,
+    /// How long a client may take nothing of a reply.
+    pub write_timeout: Duration,
+    /// How long requests may take to finish after a stop was asked for.
+    pub drain_timeout: Duration,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            head_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What every handler holds.
+#[derive(Clone, Debug)]
+struct App {
+    engine: Arc<Engine>,
+    options: Arc<HttpOptions>,
+    stop: Stop,
+}
+
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    remote: IpAddr,
+    local: Option<IpAddr>,
+}
+
+impl Client {
+    /// What a checker may know of it.
+    fn peer(&self, service: &str, supports: KindSet) -> Peer {
+        let mut peer = Peer::new(service, supports);
+        peer.front_end = "http";
+        peer.remote = Some(self.remote);
+        peer.local = self.local;
+        peer.transport =
+            if self.remote.is_loopback() { Transport::Local } else { Transport::Plain };
+        peer
+    }
+}
