@@ -130,6 +130,8 @@ fn sanitize(sanitizer: &str, packages: &[&str]) -> Row {
         let mut command = cargo_of(NIGHTLY, &words);
         command
             .env("RUSTFLAGS", format!("-Zsanitizer={sanitizer}"))
+            // Tests that play a crash forget things on purpose, which is no error of memory.
+            .env("ASAN_OPTIONS", "detect_leaks=0")
             .env("CARGO_TARGET_DIR", target().join(format!("sanitize-{sanitizer}")));
         match must(&mut command, LONG) {
             Ok(()) => row.passed += 1,
