@@ -5,10 +5,14 @@
 //! ([`registry`]), the store, and the audit record.
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod audit;
+pub mod config;
 pub mod engine;
 pub mod front;
 pub mod identity;
 pub mod metrics;
+pub mod paths;
 pub mod realm;
+pub mod registry;
 pub mod world;

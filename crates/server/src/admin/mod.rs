@@ -1,0 +1,414 @@
+//! Administration: the one implementation behind the command line and the administrator's HTTP API.
+//!
+//! Both fill in the same requests ([`NewUser`], [`UserChange`]), which are checked here and nowhere else,
+//! and show the same views ([`UserView`]). What was done is in the recent audit, with who did it
+//! ([`Admin::by`]). A running server that shares the store notices within a second, or at once when it is
+//! told through its control socket.
+
+mod error;
+mod first;
+mod password;
+mod requests;
+mod views;
+mod when;
+
+use std::sync::Arc;
+
+use countersign::{Secret, World};
+use countersign_checkers::hash::Recipe;
+use countersign_checkers::pool::HashPool;
+use countersign_store::{
+    AccountUpdate, AuditEvent, AuditFilter, CredentialType, Group, NewAccount, NewCredential, Page,
+    Store, StoreError, check_group_name, check_user_name,
+};
+
+pub use error::{AdminError, AdminErrorKind};
+pub use first::FirstAdministrator;
+pub use password::check_new_password;
+pub use requests::{AuditQuery, Listing, NewGroup, NewPassword, NewUser, UserChange};
+pub use views::{
+    AuditView, CredentialView, Done, GroupRecord, MemberView, UserLine, UserView,
+};
+pub use when::When;
+
+use crate::identity::GroupView;
+use crate::world::SystemWorld;
+
+/// The group whose members may administer through the HTTP API.
+pub const ADMINISTRATORS: &str = "administrators";
+
+/// An administrator at work on a store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    store: Store,
+    hasher: Arc<HashPool>,
+    recipe: Recipe,
+    world: SystemWorld,
+    actor: Arc<str>,
+}
+
+impl Admin {
+    /// Somebody at work on this store; new passwords are hashed by `hasher` as `recipe` says.
+    pub fn new(store: Store, hasher: Arc<HashPool>, recipe: Recipe, world: SystemWorld) -> Self {
+        Self { store, hasher, recipe, world, actor: "server".into() }
+    }
+
+    /// The same, on behalf of somebody: a name for the audit, such as `cli uid 1000` or `http alice`.
+    #[must_use]
+    pub fn by(&self, actor: impl Into<Arc<str>>) -> Self {
+        Self { actor: actor.into(), ..self.clone() }
+    }
+
+    /// Adds a user.
+    ///
+    /// # Errors
+    /// [`AdminError`]: a rule is broken, the name is taken, a group is missing; nothing was added, except
+    /// that groups which were to be created may have been.
+    pub async fn add_user(&self, new: NewUser) -> Result<Done, AdminError> {
+        let NewUser { name, password, groups, create_groups, labels, attributes, .. } = new;
+        check_name(&name)?;
+        check_groups(&groups)?;
+        if let Some(password) = &password {
+            check_new_password(&name, password)?;
+        }
+        if self.store.read_account(&name).await?.is_some() {
+            return Err(StoreError::Exists { what: "user", name }.into());
+        }
+        let mut account = NewAccount::new(name.as_str());
+        account.enabled = new.enabled;
+        account.expires = new.expires.map(|at| at.0);
+        account.must_change = new.must_change;
+        account.labels = labels;
+        account.attributes = attributes;
+        account.groups = groups.iter().map(|g| (g.name.clone(), g.admin)).collect();
+        if let Some(password) = password {
+            let hash = self.hash(&name, password).await?;
+            account.credentials.push(NewCredential::new(CredentialType::Password, hash));
+        }
+        let created_groups = self.create_missing(&groups, create_groups).await?;
+        self.store.add_account(&account, self.now()).await?;
+        self.record(&name, "user-add", &told(&account)).await;
+        Ok(Done { created_groups, ended_sessions: 0 })
+    }
+
+    /// Changes a user. Each field is a change of its own: after an error those before it stay.
+    ///
+    /// # Errors
+    /// [`AdminError`]: the user, a group, a membership or a label is missing; a rule is broken.
+    pub async fn change_user(&self, name: &str, change: UserChange) -> Result<Done, AdminError> {
+        check_groups(&change.groups)?;
+        let account = self.store.read_account(name).await?.ok_or_else(|| no_user(name))?;
+        // What can be known to fail is refused before anything is changed.
+        for group in &change.remove_groups {
+            if !account.groups.iter().any(|member| member.group == *group) {
+                let why = format!("`{name}` is not in the group `{group}`");
+                return Err(AdminError::invalid("remove_groups", why));
+            }
+        }
+        for label in &change.remove_labels {
+            if !account.labels.contains(label) {
+                let why = format!("`{name}` does not have the label `{label}`");
+                return Err(AdminError::invalid("remove_labels", why));
+            }
+        }
+        let mut done = Done {
+            created_groups: self.create_missing(&change.groups, change.create_groups).await?,
+            ended_sessions: 0,
+        };
+        let UserChange { enabled, expires, must_change, .. } = change;
+        if enabled.is_some() || expires.is_some() || must_change.is_some() {
+            let expires = expires.map(|expires| expires.map(|at| at.0));
+            let update = AccountUpdate { enabled, expires, must_change, driver: None };
+            self.store.update_account(name, &update).await?;
+            let over = expires.flatten().is_some_and(|at| at <= self.now());
+            if enabled == Some(false) || over {
+                done.ended_sessions = self.store.end_sessions_of(name).await?;
+            }
+        }
+        for group in &change.groups {
+            self.store.add_member(&group.name, name, group.admin).await?;
+        }
+        for group in &change.remove_groups {
+            self.store.remove_member(group, name).await?;
+        }
+        for label in &change.labels {
+            self.store.add_label(name, label).await?;
+        }
+        for label in &change.remove_labels {
+            self.store.remove_label(name, label).await?;
+        }
+        for (attribute, values) in &change.attributes {
+            self.store.set_attribute(name, attribute, values).await?;
+        }
+        self.record(name, "user-set", &changed(&change)).await;
+        Ok(done)
+    }
+
+    /// Removes a user, with everything that belongs to them and their sessions.
+    ///
+    /// # Errors
+    /// [`AdminError`]: there is no such user.
+    pub async fn remove_user(&self, name: &str) -> Result<(), AdminError> {
+        self.store.remove_account(name).await?;
+        self.record(name, "user-remove", "").await;
+        Ok(())
+    }
+
+    /// Sets a user's password and ends their sessions: whoever sets a password for somebody may be
+    /// shutting a thief out.
+    ///
+    /// # Errors
+    /// [`AdminError`]: there is no such user, or a rule is broken; the old password stays.
+    pub async fn set_password(&self, name: &str, new: NewPassword) -> Result<Done, AdminError> {
+        if self.store.read_account(name).await?.is_none() {
+            return Err(no_user(name));
+        }
+        check_new_password(name, &new.password)?;
+        let hash = self.hash(name, new.password).await?;
+        self.store.set_password(name, &hash, new.must_change, self.now()).await?;
+        let ended_sessions = self.store.end_sessions_of(name).await?;
+        self.record(name, "password-set", "").await;
+        Ok(Done { ended_sessions, ..Done::default() })
+    }
+
+    /// A user, as the store has them at this moment.
+    ///
+    /// # Errors
+    /// [`AdminError`]: there is no such user.
+    pub async fn user(&self, name: &str) -> Result<UserView, AdminError> {
+        let account = self.store.read_account(name).await?.ok_or_else(|| no_user(name))?;
+        Ok(UserView::from(&account))
+    }
+
+    /// One page of the users.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn users(&self, listing: &Listing) -> Result<Vec<UserLine>, AdminError> {
+        let page = page(listing);
+        Ok(self.store.accounts(&page).await?.into_iter().map(UserLine::from).collect())
+    }
+
+    /// Adds a group.
+    ///
+    /// # Errors
+    /// [`AdminError`]: the name or number is taken, or a rule is broken.
+    pub async fn add_group(&self, new: NewGroup) -> Result<(), AdminError> {
+        let NewGroup { name, gid, description } = new;
+        check_group(&name)?;
+        self.store.add_group(&Group { name: name.clone(), gid, description }).await?;
+        self.record("", "group-add", &format!("group {name}")).await;
+        Ok(())
+    }
+
+    /// Sets a group's number and description.
+    ///
+    /// # Errors
+    /// [`AdminError`]: there is no such group, the number is taken, or a rule is broken.
+    pub async fn change_group(&self, group: NewGroup) -> Result<(), AdminError> {
+        let NewGroup { name, gid, description } = group;
+        self.store.update_group(&Group { name: name.clone(), gid, description }).await?;
+        self.record("", "group-set", &format!("group {name}")).await;
+        Ok(())
+    }
+
+    /// Removes a group and the memberships in it.
+    ///
+    /// # Errors
+    /// [`AdminError`]: there is no such group.
+    pub async fn remove_group(&self, name: &str) -> Result<(), AdminError> {
+        self.store.remove_group(name).await?;
+        self.record("", "group-remove", &format!("group {name}")).await;
+        Ok(())
+    }
+
+    /// One page of the groups.
+    ///
+    /// # Errors
+    /// What the store says.
+    pub async fn groups(&self, listing: &Listing) -> Result<Vec<GroupRecord>, AdminError> {
+        let page = page(listing);
+        Ok(self.store.groups(&page).await?.into_iter().map(GroupRecord::from).collect())
+    }
+
+    /// A group.
+    ///
+    /// # Errors
+    /// [`AdminError`]: there is no such group.
+    pub async fn group(&self, name: &str) -> Result<GroupRecord, AdminError> {
+        let group = self.store.group(name).await?;
+        group.map(GroupRecord::from).ok_or_else(|| no_group(name))
+    }
+
+    /// One page of a group's members.
+    ///
+    /// # Errors
+    /// [`AdminError`]: there is no such group.
+    pub async fn members(
+        &self,
+        group: &str,
+        listing: &Listing,
+    ) -> Result<Vec<MemberView>, AdminError> {
+        self.group(group).await?;
+        let members = self.store.members(group, &page(listing)).await?;
+        Ok(members.into_iter().map(|(name, admin)| MemberView { name, admin }).collect())
+    }
+
+    /// Recent audit events, newest first. The whole record is the audit file.
+    ///
+    /// # Errors
+    /// [`AdminError`]: the outcome is none that there is.
+    pub async fn audit(&self, query: AuditQuery) -> Result<Vec<AuditView>, AdminError> {
+        let AuditQuery { user, since, outcome, before, limit } = query;
+        const OUTCOMES: [&str; 4] = ["granted", "denied", "fault", CHANGED];
+        if let Some(outcome) = &outcome
+            && !OUTCOMES.contains(&&**outcome)
+        {
+            let why = format!("`{outcome}` is none of {}", OUTCOMES.join(", "));
+            return Err(AdminError::invalid("outcome", why));
+        }
+        let since = since.map(|at| at.0);
+        let filter = AuditFilter { user, since, outcome, after: None, before, limit };
+        Ok(self.store.audit(&filter).await?.into_iter().map(AuditView::from).collect())
+    }
+
+    async fn hash(&self, user: &str, password: Secret) -> Result<Secret, AdminError> {
+        let mut salt = [0; 16];
+        self.world.fill(&mut salt);
+        let hash = self.hasher.create(self.recipe, password, salt, user).await?;
+        Ok(Secret::from(hash.expose_text()))
+    }
+
+    /// The names of those that were created.
+    async fn create_missing(
+        &self,
+        groups: &[GroupView],
+        allowed: bool,
+    ) -> Result<Vec<String>, AdminError> {
+        let mut missing = Vec::new();
+        for GroupView { name, .. } in groups {
+            if self.store.group(name).await?.is_none() && !missing.contains(name) {
+                missing.push(name.clone());
+            }
+        }
+        if let (Some(name), false) = (missing.first(), allowed) {
+            return Err(no_group(name));
+        }
+        for name in &missing {
+            let group = Group { name: name.clone(), gid: None, description: String::new() };
+            match self.store.add_group(&group).await {
+                // Another administrator was quicker, and the group is what was wanted.
+                Ok(_) | Err(StoreError::Exists { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(missing)
+    }
+
+    /// Enters an act into the recent audit. The act is done by now: that it could not be recorded is for
+    /// the log, not a failure of the act.
+    async fn record(&self, user: &str, act: &str, detail: &str) {
+        let event = AuditEvent {
+            at: self.now(),
+            claimed: user.to_owned(),
+            service: "admin".to_owned(),
+            peer: self.actor.to_string(),
+            outcome: CHANGED.to_owned(),
+            reason: act.to_owned(),
+            detail: detail.to_owned(),
+            ..AuditEvent::default()
+        };
+        // How many are kept is the server's affair.
+        if let Err(error) = self.store.record_audit(&[event], usize::MAX).await {
+            tracing::warn!(%error, act, user, "an administrator's act is not in the recent audit");
+        }
+    }
+
+    fn now(&self) -> i64 {
+        self.world.now().unix
+    }
+}
+
+/// The outcome of an administrator's act in the audit.
+const CHANGED: &str = "changed";
+
+fn page(listing: &Listing) -> Page {
+    let Listing { prefix, after, limit } = listing.clone();
+    let limit = limit.unwrap_or(countersign_store::limits::PAGE);
+    Page { prefix, after, limit }
+}
+
+fn check_name(name: &str) -> Result<(), AdminError> {
+    check_user_name(name).map_err(|error| field("name", error))
+}
+
+fn check_group(name: &str) -> Result<(), AdminError> {
+    check_group_name(name).map_err(|error| field("groups", error))
+}
+
+fn check_groups(groups: &[GroupView]) -> Result<(), AdminError> {
+    for (index, group) in groups.iter().enumerate() {
+        check_group(&group.name)?;
+        if groups[..index].iter().any(|earlier| earlier.name == group.name) {
+            let why = format!("`{}` is named twice; name it once", group.name);
+            return Err(AdminError::invalid("groups", why));
+        }
+    }
+    Ok(())
+}
+
+fn field(field: &'static str, error: StoreError) -> AdminError {
+    match error {
+        StoreError::Invalid { what, why } => AdminError::invalid(field, format!("{what} {why}")),
+        other => other.into(),
+    }
+}
+
+fn no_user(name: &str) -> AdminError {
+    StoreError::NotFound { what: "user", name: name.to_owned() }.into()
+}
+
+fn no_group(name: &str) -> AdminError {
+    StoreError::NotFound { what: "group", name: name.to_owned() }.into()
+}
+
+/// A new account, for the record.
+fn told(account: &NewAccount) -> String {
+    let mut parts = Vec::new();
+    for (group, admin) in &account.groups {
+        parts.push(format!("{} {group}", if *admin { "administrator of" } else { "in" }));
+    }
+    parts.extend(account.labels.iter().map(|label| format!("label {label}")));
+    if account.credentials.is_empty() {
+        parts.push("no password".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// A change, for the record: which fields, and their new values where they decide about access.
+fn changed(change: &UserChange) -> String {
+    let mut parts = Vec::new();
+    if let Some(enabled) = change.enabled {
+        parts.push(if enabled { "enabled".to_owned() } else { "disabled".to_owned() });
+    }
+    match change.expires {
+        Some(Some(at)) => parts.push(format!("expires {at}")),
+        Some(None) => parts.push("expires never".to_owned()),
+        None => {}
+    }
+    if let Some(must_change) = change.must_change {
+        parts.push(format!("must change: {must_change}"));
+    }
+    for group in &change.groups {
+        let place = if group.admin { "administrator of" } else { "in" };
+        parts.push(format!("{place} {}", group.name));
+    }
+    parts.extend(change.remove_groups.iter().map(|group| format!("out of {group}")));
+    parts.extend(change.labels.iter().map(|label| format!("label {label}")));
+    parts.extend(change.remove_labels.iter().map(|label| format!("no label {label}")));
+    parts.extend(change.attributes.keys().map(|name| format!("attribute {name}")));
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests;
