@@ -73,7 +73,8 @@ impl Answers {
     /// Takes the answer of that name out.
     pub fn take(&mut self, name: &str) -> Option<Answer> {
         let index = self.0.iter().position(|(n, _)| n == name)?;
-        Some(self.0.swap_remove(index).1)
+        // In order, for two of one name: what `find` shows next must be what `take` gives next.
+        Some(self.0.remove(index).1)
     }
 
     /// The value of that name; `None` when it is absent, declined or no value.

@@ -94,9 +94,10 @@ impl Chain {
             return None;
         }
         if denial.reason.is_unknown() {
-            // Somebody did know the user, and found the credential wrong.
+            // Somebody did know the user: found the credential wrong, or would have let in.
             let telling = state.tried.iter().map(|(_, reason)| *reason).find(|r| !r.is_unknown());
-            denial.reason = telling.unwrap_or(denial.reason);
+            let let_in = state.granted.as_ref().map(|_| Reason::NotAllowed);
+            denial.reason = telling.or(let_in).unwrap_or(denial.reason);
         }
         denial.tried.append(&mut state.tried);
         Some(denial)

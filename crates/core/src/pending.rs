@@ -1,6 +1,6 @@
 //! Conversations that wait for their peer, by id.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map::Entry};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -85,8 +85,14 @@ impl<T> Pending<T> {
         if table.len() >= self.limits.conversations {
             return Err(NotPending::Full);
         }
-        table.insert(id.key, waiting);
-        Ok(id)
+        match table.entry(id.key) {
+            // Only with broken entropy. Rather nobody than somebody else's login.
+            Entry::Occupied(_) => Err(NotPending::Full),
+            Entry::Vacant(free) => {
+                free.insert(waiting);
+                Ok(id)
+            }
+        }
     }
 
     /// Takes a conversation out to work on it.

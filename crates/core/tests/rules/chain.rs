@@ -1,0 +1,191 @@
+//! Ordered checkers: every outcome of one to three of them, in every order.
+
+use std::sync::{Arc, Mutex};
+
+use countersign::testing::StillWorld;
+use countersign::{
+    Answers, Denial, Fault, Identity, LoginError, Order, Password, PasswordStore, Portal, Reason,
+    Request, Secret, Verdict, Verified,
+};
+
+use crate::stage::{Person, ready};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    GrantA,
+    GrantB,
+    Unknown,
+    Wrong,
+    Disabled,
+    Fault,
+}
+
+use Outcome::{Disabled, GrantA, GrantB, Unknown, Wrong};
+
+const OUTCOMES: [Outcome; 6] = [GrantA, GrantB, Unknown, Wrong, Disabled, Outcome::Fault];
+
+/// Which store was asked, and with what password.
+type Log = Arc<Mutex<Vec<(usize, Vec<u8>)>>>;
+
+struct Fixed {
+    outcome: Outcome,
+    index: usize,
+    log: Log,
+}
+
+impl PasswordStore for Fixed {
+    async fn check(&self, _: &str, password: &Secret) -> Result<Verdict, Fault> {
+        self.log.lock().unwrap().push((self.index, password.expose().to_vec()));
+        let is = |name: &str| {
+            let who = Identity::named(name).in_group(format!("of-{}", self.index), false);
+            Ok(Verdict::Is(Verified::vouch(who)))
+        };
+        match self.outcome {
+            GrantA => is("a"),
+            GrantB => is("b"),
+            Unknown => Ok(Verdict::UNKNOWN),
+            Wrong => Ok(Verdict::WRONG),
+            Disabled => Ok(Verdict::Not(Denial::new(Reason::Disabled))),
+            Outcome::Fault => Err(Fault::unavailable("away")),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    Granted(&'static str),
+    Denied,
+    Fault,
+}
+
+fn granted(outcome: Outcome) -> Option<&'static str> {
+    match outcome {
+        GrantA => Some("a"),
+        GrantB => Some("b"),
+        _ => None,
+    }
+}
+
+/// The rule of each order as one sentence about all outcomes: the end, and how many were asked.
+fn rule(order: Order, outcomes: &[Outcome]) -> (End, usize) {
+    let decides = |outcome: &Outcome| match order {
+        Order::FirstKnown => *outcome != Unknown,
+        Order::FirstSuccess => !matches!(outcome, Unknown | Wrong),
+        _ => granted(*outcome).is_none() || granted(*outcome) != granted(outcomes[0]),
+    };
+    let decider = outcomes.iter().position(decides);
+    let end = match (decider.map(|index| outcomes[index]), order) {
+        (Some(Outcome::Fault), _) => End::Fault,
+        (Some(outcome), Order::FirstKnown | Order::FirstSuccess) => {
+            granted(outcome).map_or(End::Denied, End::Granted)
+        }
+        (None, Order::All) => granted(outcomes[0]).map_or(End::Denied, End::Granted),
+        _ => End::Denied,
+    };
+    (end, decider.map_or(outcomes.len(), |index| index + 1))
+}
+
+fn sequences() -> Vec<Vec<Outcome>> {
+    let mut all: Vec<Vec<Outcome>> = vec![vec![]];
+    let mut sequences = Vec::new();
+    for _ in 0..3 {
+        all = all
+            .iter()
+            .flat_map(|before| OUTCOMES.map(|next| [before.as_slice(), &[next]].concat()))
+            .collect();
+        sequences.extend(all.iter().cloned());
+    }
+    sequences
+}
+
+#[test]
+fn every_outcome_in_every_order() {
+    let names = ["first", "second", "third"];
+    let sequences = sequences();
+    assert_eq!(sequences.len(), 6 + 36 + 216);
+    for outcomes in sequences {
+        for order in [Order::FirstKnown, Order::FirstSuccess, Order::All] {
+            let log = Log::default();
+            let mut portal = Portal::new(()).in_order(order);
+            for (index, outcome) in outcomes.iter().enumerate() {
+                let fixed = Fixed { outcome: *outcome, index, log: Arc::clone(&log) };
+                portal = portal.checked_by(Password::new(names[index], fixed));
+            }
+            let world = StillWorld::default();
+            let mut peer = Person::new(|_: &_| {
+                Some(Answers::new().with("username", "someone").with("password", "secret"))
+            });
+            let login = portal.authenticate(Request::to("test").by("password"), &mut peer, &world);
+            let got = ready(login);
+            let case = format!("{order:?} {outcomes:?}");
+            let (expected, asked) = rule(order, &outcomes);
+            match &got {
+                Ok(who) => {
+                    let name = who.subject.name().unwrap_or_default();
+                    assert_eq!(
+                        End::Granted(if name == "a" { "a" } else { "b" }),
+                        expected,
+                        "{case}"
+                    );
+                    // Who vouched, and from whom the groups are.
+                    let voucher = match order {
+                        Order::All => 0,
+                        _ => asked - 1,
+                    };
+                    assert_eq!(who.checker(), Some(names[voucher]), "{case}");
+                    let groups = if order == Order::All { outcomes.len() } else { 1 };
+                    assert_eq!(who.groups.len(), groups, "{case}");
+                }
+                Err(LoginError::Denied(denial)) => {
+                    assert_eq!(End::Denied, expected, "{case}");
+                    // Nobody is called unknown whom some checker knows.
+                    let known = outcomes[..asked].iter().any(|o| *o != Unknown);
+                    assert_eq!(denial.reason == Reason::UnknownUser, !known, "{case}");
+                }
+                Err(LoginError::Fault(_)) => assert_eq!(End::Fault, expected, "{case}"),
+            }
+            // The peer is asked once; the same password reaches each checker at most once, in order.
+            assert_eq!(peer.rounds.len(), 1, "{case}");
+            let log: Vec<_> = log.lock().unwrap().clone();
+            let once: Vec<_> = (0..asked).map(|index| (index, b"secret".to_vec())).collect();
+            assert_eq!(log, once, "{case}");
+        }
+    }
+}
+
+#[test]
+fn the_record_names_everybody_who_refused() {
+    let log = Log::default();
+    let store = |outcome, index| Fixed { outcome, index, log: Arc::clone(&log) };
+    let portal = Portal::new(())
+        .checked_by(Password::new("first", store(Unknown, 0)))
+        .checked_by(Password::new("second", store(Wrong, 1)))
+        .checked_by(Password::new("third", store(Unknown, 2)))
+        .in_order(Order::FirstSuccess);
+    let mut peer = Person::new(|_: &_| {
+        Some(Answers::new().with("username", "someone").with("password", "secret"))
+    });
+    let world = StillWorld::default();
+    let login = portal.authenticate(Request::to("test").by("PASSWORD"), &mut peer, &world);
+    let Err(LoginError::Denied(denial)) = ready(login) else { panic!("let in") };
+    let tried: Vec<_> = denial.tried.iter().map(|(name, reason)| (&**name, *reason)).collect();
+    let expected = [
+        ("first", Reason::UnknownUser),
+        ("second", Reason::WrongCredential),
+        ("third", Reason::UnknownUser),
+    ];
+    assert_eq!(tried, expected);
+    assert_eq!(denial.reason, Reason::WrongCredential);
+}
+
+#[test]
+fn a_portal_without_checkers_lets_nobody_in() {
+    let world = StillWorld::default();
+    for request in [Request::to("test"), Request::to("test").by("password")] {
+        let mut peer = Person::new(|_: &_| Some(Answers::new()));
+        let login = ready(Portal::new(()).authenticate(request, &mut peer, &world));
+        let Err(LoginError::Denied(denial)) = login else { panic!("{login:?}") };
+        assert_eq!(denial.reason, Reason::Unsupported);
+        assert!(peer.rounds.is_empty());
+    }
+}

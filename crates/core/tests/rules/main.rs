@@ -1,0 +1,14 @@
+//! The rules of the conversation and of everything around it, against models and exhaustively.
+
+mod alternatives;
+mod chain;
+mod conversation;
+mod endings;
+mod factors;
+mod memory;
+mod pending;
+mod responders;
+mod rounds;
+mod scripts;
+mod secrets;
+mod stage;
