@@ -79,7 +79,8 @@ impl Config {
         let mut text = String::new();
         let checker = match &self.passwd {
             Some(path) => {
-                let _ = write!(text, "[checker.file.mail]\npath = {path:?}\nplain = true\n\n");
+                let _ =
+                    write!(text, "[checker.file.mail]\npath = {path:?}\nallow_plain = true\n\n");
                 "file.mail"
             }
             None => {
