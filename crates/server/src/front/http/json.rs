@@ -1,5 +1,7 @@
 //! Bodies: reading them within limits, and writing them.
 
+use std::collections::HashSet;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::pin;
 
@@ -10,7 +12,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::Stream;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, SeqAccess, Visitor};
 use zeroize::Zeroizing;
 
 use super::App;
@@ -85,7 +87,67 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             format!("the body nests deeper than {LEVELS} levels at line {line} column {column}");
         return Err(Problem::bad(error));
     }
-    serde_json::from_slice(body).map_err(|error| Problem::bad(format!("the body: {error}")))
+    let wrong = |error| Problem::bad(format!("the body: {error}"));
+    let _: NoTwins = serde_json::from_slice(body).map_err(wrong)?;
+    serde_json::from_slice(body).map_err(wrong)
+}
+
+/// Any JSON without an object that has a key twice. JSON leaves open which of the two counts, so that who
+/// checks one may be deceived about the other.
+struct NoTwins;
+
+impl<'de> Deserialize<'de> for NoTwins {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Self)
+    }
+}
+
+impl<'de> Visitor<'de> for NoTwins {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self, E> {
+        Ok(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self, A::Error> {
+        while items.next_element::<Self>()?.is_some() {}
+        Ok(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+        let mut seen = HashSet::new();
+        while let Some(key) = map.next_key::<String>()? {
+            map.next_value::<Self>()?;
+            if let Some(twin) = seen.replace(key) {
+                return Err(de::Error::custom(format_args!("duplicate field `{twin}`")));
+            }
+        }
+        Ok(self)
+    }
 }
 
 /// A value as the reply.

@@ -3,6 +3,7 @@
 //!
 //! [`serve`] accepts connections and bounds them; [`ROUTES`] is the one table of what is served.
 
+mod administration;
 mod answers;
 mod connection;
 mod json;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use countersign::{KindSet, Peer, Transport};
 
+pub use administration::{Events, Groups, Members, Membership, Users};
 pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
 pub use connection::serve;
 pub use login::status_of;
@@ -32,6 +34,7 @@ pub use view::{
     RoundView, SessionToken, TextView,
 };
 
+use crate::admin::Admin;
 use crate::engine::Engine;
 use crate::front::Stop;
 
@@ -50,6 +53,8 @@ pub struct HttpOptions {
     pub write_timeout: Duration,
     /// How long requests may take to finish after a stop was asked for.
     pub drain_timeout: Duration,
+    /// What administrators can do; none: this listener does not serve their API.
+    pub admin: Option<Admin>,
 }
 
 impl Default for HttpOptions {
@@ -61,6 +66,7 @@ impl Default for HttpOptions {
             request_timeout: Duration::from_secs(60),
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
+            admin: None,
         }
     }
 }

@@ -4,10 +4,10 @@
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, delete, get, post};
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
 use super::problem::Problem;
-use super::{App, login, session};
+use super::{App, administration as admin, login, session};
 
 /// The description for machines, OpenAPI 3.1.
 pub const OPENAPI: &str = include_str!("../../../../../docs/protocols/openapi.json");
@@ -30,6 +30,31 @@ pub const ROUTES: &[Route] = &[
     Route { method: "DELETE", path: "/v1/login/{id}", handler: || delete(login::cancel) },
     Route { method: "GET", path: "/v1/session", handler: || get(session::show) },
     Route { method: "DELETE", path: "/v1/session", handler: || delete(session::end) },
+    Route { method: "GET", path: "/v1/users", handler: || get(admin::users) },
+    Route { method: "POST", path: "/v1/users", handler: || post(admin::add_user) },
+    Route { method: "GET", path: "/v1/users/{name}", handler: || get(admin::user) },
+    Route { method: "PATCH", path: "/v1/users/{name}", handler: || patch(admin::change_user) },
+    Route { method: "DELETE", path: "/v1/users/{name}", handler: || delete(admin::remove_user) },
+    Route {
+        method: "PUT",
+        path: "/v1/users/{name}/password",
+        handler: || put(admin::set_password),
+    },
+    Route { method: "GET", path: "/v1/groups", handler: || get(admin::groups) },
+    Route { method: "POST", path: "/v1/groups", handler: || post(admin::add_group) },
+    Route { method: "DELETE", path: "/v1/groups/{name}", handler: || delete(admin::remove_group) },
+    Route { method: "GET", path: "/v1/groups/{name}/members", handler: || get(admin::members) },
+    Route {
+        method: "PUT",
+        path: "/v1/groups/{name}/members/{user}",
+        handler: || put(admin::add_member),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/groups/{name}/members/{user}",
+        handler: || delete(admin::remove_member),
+    },
+    Route { method: "GET", path: "/v1/audit", handler: || get(admin::audit) },
 ];
 
 impl std::fmt::Debug for Route {
