@@ -4,6 +4,8 @@
 //! [`pool`] computes the slow ones away from the runtime, [`passwd_file`] reads a table of users.
 #![forbid(unsafe_code)]
 
+pub mod accounts;
+pub mod file;
 pub mod hash;
 pub mod passwd_file;
 pub mod pool;

@@ -96,6 +96,7 @@ pub struct Unsettled<I: Interface> {
 
 impl<I: Interface> Unsettled<I> {
     /// A turn that asks needs no record: opens it, and gives back what did end.
+    #[expect(clippy::result_large_err, reason = "both ends are as common, and boxing costs more")]
     pub fn asked(self) -> Result<(Ask, Login), Self> {
         match self.turn {
             Turn::Ask(ask, login) => Ok((ask, login)),

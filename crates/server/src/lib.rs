@@ -8,11 +8,14 @@
 pub mod admin;
 pub mod audit;
 pub mod config;
+pub mod control;
 pub mod engine;
 pub mod front;
+pub mod housekeeping;
 pub mod identity;
 pub mod metrics;
 pub mod paths;
 pub mod realm;
 pub mod registry;
+pub mod run;
 pub mod world;

@@ -89,6 +89,11 @@ impl Counts {
 }
 
 impl Metrics {
+    /// Counters that count, or do not.
+    pub fn new(enabled: bool) -> Self {
+        Self { enabled, ..Self::default() }
+    }
+
     /// Adds a batch and empties it.
     pub fn add(&self, counts: &mut Counts) {
         if !std::mem::replace(&mut counts.any, false) {

@@ -115,10 +115,11 @@ impl Realm<Lasting> for ServerRealm {
         let avatar = LastingSession { token, expires, kept };
         let logout = Logout::lasting(
             move || async move {
-                if !unless.load(Ordering::Acquire) {
-                    if let Err(error) = store.end_session(&hash).await {
-                        tracing::warn!(%error, "cannot end a session that nobody was told of");
-                    }
+                if unless.load(Ordering::Acquire) {
+                    return;
+                }
+                if let Err(error) = store.end_session(&hash).await {
+                    tracing::warn!(%error, "cannot end a session that nobody was told of");
                 }
             },
             |rest| drop(tokio::spawn(rest)),

@@ -26,9 +26,7 @@ pub use error::{AdminError, AdminErrorKind};
 pub use first::FirstAdministrator;
 pub use password::check_new_password;
 pub use requests::{AuditQuery, Listing, NewGroup, NewPassword, NewUser, UserChange};
-pub use views::{
-    AuditView, CredentialView, Done, GroupRecord, MemberView, UserLine, UserView,
-};
+pub use views::{AuditView, CredentialView, Done, GroupRecord, MemberView, UserLine, UserView};
 pub use when::When;
 
 use crate::identity::GroupView;

@@ -1,0 +1,358 @@
+//! `[checker.accounts.NAME]`: the accounts in the store.
+
+use std::sync::{Arc, LazyLock};
+
+use countersign::{
+    Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Directory, Exchange, Fault,
+    FaultKind, Feedback, Identity, Level, Mechanism, PASSWORD, Question, Reason, Round, Scene,
+    Secret, Step, Text, Verdict, Verified, World, login_name, not_offered, password_round,
+};
+use countersign_sasl::{EXTERNAL, External};
+use countersign_store::{Account, Credential, CredentialType, Store, StoreError};
+
+use crate::hash::{Accept, Hash, Recipe};
+use crate::pool::{HashPool, PoolError};
+
+/// Checks passwords of accounts in the store, and finds them for EXTERNAL.
+///
+/// A password that must be changed is changed in the conversation, where the peer can be asked for a new
+/// one; elsewhere the login is refused with "change needed". A hash that is weaker than new ones would be
+/// is replaced after a login, beside it.
+pub struct Accounts {
+    name: String,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    store: Store,
+    pool: Arc<HashPool>,
+    world: Arc<dyn World>,
+    recipe: Recipe,
+    accept: Accept,
+    /// What a password is compared with when there is none: it takes as long and never matches.
+    decoy: Hash,
+}
+
+static MECHANISMS: LazyLock<[Mechanism; 2]> =
+    LazyLock::new(|| [PASSWORD.clone(), EXTERNAL.clone()]);
+
+impl Accounts {
+    /// A checker over a store. New passwords are hashed by `recipe`.
+    ///
+    /// # Errors
+    ///
+    /// A fault when the recipe is none.
+    pub fn new(
+        name: impl Into<String>,
+        store: Store,
+        pool: Arc<HashPool>,
+        world: Arc<dyn World>,
+        recipe: Recipe,
+    ) -> Result<Self, Fault> {
+        let mut salt = [0; 16];
+        world.fill(&mut salt);
+        let decoy = Hash::decoy(&recipe, salt)
+            .map_err(|error| Fault::internal("the recipe for new passwords").caused_by(error))?;
+        let accept = Accept::default();
+        let shared = Shared { store, pool, world, recipe, accept, decoy };
+        Ok(Self { name: name.into(), shared: Arc::new(shared) })
+    }
+}
+
+impl Checker for Accounts {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn mechanisms(&self) -> &[Mechanism] {
+        &*MECHANISMS
+    }
+
+    fn begin(&self, mechanism: &str, _: &Scene<'_>) -> Result<BoxExchange, Fault> {
+        let shared = Arc::clone(&self.shared);
+        if PASSWORD.is(mechanism) {
+            return Ok(BoxExchange::new(PasswordExchange {
+                shared,
+                waits_for: WaitsFor::Beginning,
+            }));
+        }
+        if EXTERNAL.is(mechanism) {
+            return Ok(External::exchange(shared));
+        }
+        Err(not_offered(&self.name, mechanism))
+    }
+}
+
+impl std::fmt::Debug for Accounts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Accounts").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The rules for new passwords: length, and no more. Composition rules make passwords worse (NIST SP
+/// 800-63B §3.1.1.2).
+///
+/// # Errors
+///
+/// What to do better.
+pub fn password_rules(user: &str, password: &Secret) -> Result<(), Text> {
+    const SHORTEST: usize = 8;
+    const LONGEST: usize = 4096;
+    let characters = password.to_str().map_or(password.len(), |text| text.chars().count());
+    if characters < SHORTEST {
+        return Err(Text::message("password.too-short", "a password has at least 8 characters"));
+    }
+    if password.len() > LONGEST {
+        return Err(Text::message("password.too-long", "a password has at most 4096 bytes"));
+    }
+    if password.expose().eq_ignore_ascii_case(user.as_bytes()) {
+        return Err(Text::message("password.user-name", "the password is the user name"));
+    }
+    Ok(())
+}
+
+struct PasswordExchange {
+    shared: Arc<Shared>,
+    waits_for: WaitsFor,
+}
+
+enum WaitsFor {
+    Beginning,
+    Password,
+    NewPassword(Box<Proven>),
+}
+
+/// An account whose old password was right.
+struct Proven {
+    account: Arc<Account>,
+    password: Secret,
+}
+
+impl Exchange for PasswordExchange {
+    async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        match std::mem::replace(&mut self.waits_for, WaitsFor::Password) {
+            WaitsFor::Beginning => Ok(Step::Ask(password_round(scene))),
+            WaitsFor::Password => {
+                let password = answers.take("password");
+                let Some(login) = login_name(&answers, scene) else {
+                    return Ok(Step::deny(Reason::Malformed));
+                };
+                let Some(Answer::Value(password)) = password else {
+                    return Ok(Step::deny(Reason::Declined).claiming(login));
+                };
+                Ok(self.check(login, password, scene).await?.claiming(login))
+            }
+            WaitsFor::NewPassword(proven) => {
+                let Some(Answer::Value(new)) = answers.take("new-password") else {
+                    return Ok(Step::deny(Reason::Declined).claiming(&proven.account.name));
+                };
+                self.change(*proven, new, scene).await
+            }
+        }
+    }
+}
+
+impl PasswordExchange {
+    async fn check(
+        &mut self,
+        login: &str,
+        password: Secret,
+        scene: &Scene<'_>,
+    ) -> Result<Step, Fault> {
+        let shared = &self.shared;
+        let Some(account) = shared.store.account(login).await.map_err(store_fault)? else {
+            shared.decoy(login, &password).await?;
+            return Ok(Step::deny(Reason::UnknownUser));
+        };
+        let now = scene.now.unix;
+        let Some(credential) = shared.matching(&account, &password, now).await? else {
+            return Ok(Step::deny(Reason::WrongCredential));
+        };
+        // Hashing took its time. What was verified must still be what counts.
+        let current = shared.store.account(login).await.map_err(store_fault)?;
+        let current = current.filter(|current| {
+            current.id == account.id
+                && current
+                    .credentials
+                    .iter()
+                    .any(|c| c.id == credential.id && c.data == credential.data)
+        });
+        let Some(account) = current else {
+            let denial = Denial::new(Reason::WrongCredential);
+            return Ok(Step::Deny(denial.because("the password was changed during this login")));
+        };
+        if let Some(denial) = unusable(&account, now) {
+            return Ok(Step::Deny(denial));
+        }
+        if !account.must_change {
+            shared.rehash(&credential, password, &account.name);
+            return Ok(Step::Grant(Verified::vouch(identity(&account))));
+        }
+        if !scene.peer.supports.contains(&CredentialKind::NewPassphrase) {
+            let detail = "the password must be changed, which cannot be asked for here";
+            return Ok(Step::Deny(Denial::new(Reason::ChangeNeeded).because(detail)));
+        }
+        self.waits_for = WaitsFor::NewPassword(Box::new(Proven { account, password }));
+        Ok(Step::ask(new_password_round(None)))
+    }
+
+    async fn change(
+        &mut self,
+        proven: Proven,
+        new: Secret,
+        scene: &Scene<'_>,
+    ) -> Result<Step, Fault> {
+        let shared = &self.shared;
+        let name = &proven.account.name;
+        let same = Text::message("password.same", "the new password is the old one");
+        let wrong = match password_rules(name, &new) {
+            Ok(()) if new == proven.password => Some(same),
+            Ok(()) => None,
+            Err(why) => Some(why),
+        };
+        if let Some(why) = wrong {
+            self.waits_for = WaitsFor::NewPassword(Box::new(proven));
+            return Ok(Step::ask(new_password_round(Some(why))));
+        }
+        let mut salt = [0; 16];
+        scene.world.fill(&mut salt);
+        let hash = shared.pool.create(shared.recipe, new, salt, name).await.map_err(pool_fault)?;
+        let hash = Secret::from(hash.expose_text());
+        // The person may have taken minutes. The account must be as it was when the old password was
+        // right; otherwise an administrator has said something since.
+        let current = shared.store.account(name).await.map_err(store_fault)?;
+        let now = scene.now.unix;
+        match current {
+            Some(current) if current.revision == proven.account.revision => {}
+            _ => {
+                let detail = "the account was changed during this login";
+                return Ok(
+                    Step::Deny(Denial::new(Reason::WrongCredential).because(detail)).claiming(name)
+                );
+            }
+        }
+        if let Some(denial) = unusable(&proven.account, now) {
+            return Ok(Step::Deny(denial).claiming(name));
+        }
+        shared.store.set_password(name, &hash, false, now).await.map_err(store_fault)?;
+        Ok(Step::Grant(Verified::vouch(identity(&proven.account))))
+    }
+}
+
+impl Shared {
+    /// The credential that this password is right for.
+    async fn matching(
+        &self,
+        account: &Account,
+        password: &Secret,
+        now: i64,
+    ) -> Result<Option<Credential>, Fault> {
+        let mut compared = false;
+        for credential in account.credentials_of(&CredentialType::Password) {
+            if credential.expires.is_some_and(|expires| expires <= now) {
+                continue;
+            }
+            let text = credential.data.to_str().unwrap_or_default();
+            let hash = Hash::parse(text, &self.accept).map_err(|error| {
+                let name = &account.name;
+                Fault::internal(format!(
+                    "the stored password of `{name}` cannot be read; set it anew"
+                ))
+                .caused_by(error)
+            })?;
+            compared = true;
+            let verdict = self.pool.verify(&hash, password.clone(), &account.name).await;
+            if verdict.map_err(pool_fault)? {
+                return Ok(Some(credential.clone()));
+            }
+        }
+        if !compared {
+            // An account without a password takes as long as one with another.
+            self.decoy(&account.name, password).await?;
+        }
+        Ok(None)
+    }
+
+    async fn decoy(&self, login: &str, password: &Secret) -> Result<(), Fault> {
+        self.pool.verify(&self.decoy, password.clone(), login).await.map_err(pool_fault)?;
+        Ok(())
+    }
+
+    /// Replaces a hash that is weaker than a new one would be. Beside the login, which need not wait.
+    fn rehash(self: &Arc<Self>, credential: &Credential, password: Secret, name: &str) {
+        let text = credential.data.to_str().unwrap_or_default();
+        let Ok(hash) = Hash::parse(text, &self.accept) else { return };
+        if !hash.outdated(&self.recipe) {
+            return;
+        }
+        let mut salt = [0; 16];
+        self.world.fill(&mut salt);
+        let (shared, credential, name) = (Arc::clone(self), credential.clone(), name.to_owned());
+        let replacing = async move {
+            let new = shared.pool.create(shared.recipe, password, salt, &name).await;
+            let new = new.map_err(|error| error.to_string())?;
+            let text = Secret::from(new.expose_text());
+            let replaced =
+                shared.store.replace_credential_data(credential.id, &credential.data, &text);
+            replaced.await.map_err(|error| error.to_string())
+        };
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                if let Err(error) = replacing.await {
+                    // It is tried again at the next login.
+                    tracing::warn!(error, "cannot replace an old password hash");
+                }
+            });
+        }
+    }
+}
+
+impl Directory for Shared {
+    async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+        let Some(account) = self.store.account(login).await.map_err(store_fault)? else {
+            return Ok(Verdict::UNKNOWN);
+        };
+        Ok(match unusable(&account, self.world.now().unix) {
+            Some(denial) => Verdict::Not(denial),
+            None => Verdict::Is(Verified::vouch(identity(&account))),
+        })
+    }
+}
+
+/// Why an account lets nobody in, if it does not.
+pub fn unusable(account: &Account, now: i64) -> Option<Denial> {
+    if !account.enabled {
+        return Some(Denial::new(Reason::Disabled));
+    }
+    if account.expires.is_some_and(|expires| expires <= now) {
+        return Some(Denial::new(Reason::Expired).because("the account has expired"));
+    }
+    None
+}
+
+/// The identity that an account stands for.
+pub fn identity(account: &Account) -> Identity {
+    let mut identity = Identity::named(account.name.as_str());
+    let groups = account.groups.iter();
+    identity.groups = groups.map(|member| (member.group.clone(), member.admin)).collect();
+    identity.labels = account.labels.iter().cloned().collect();
+    identity.attributes.clone_from(&account.attributes);
+    identity
+}
+
+fn new_password_round(why: Option<Text>) -> Round {
+    let notice = Text::message("notice.must-change", "Your password must be changed.");
+    let mut round = Round::of([Question::new_password()]).notice(Level::Warning, notice);
+    round.feedback =
+        why.map(|text| Feedback { question: Some("new-password".into()), text, tries_left: None });
+    round
+}
+
+fn store_fault(error: StoreError) -> Fault {
+    let kind = if error.is_temporary() { FaultKind::Unavailable } else { FaultKind::Internal };
+    Fault::new(kind, "the account store").caused_by(error)
+}
+
+fn pool_fault(error: PoolError) -> Fault {
+    Fault::new(FaultKind::Overloaded, "verifying a password hash").caused_by(error)
+}

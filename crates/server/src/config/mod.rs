@@ -1,0 +1,318 @@
+//! One TOML file configures the server, and none is needed to start. Reference:
+//! `docs/guide/configuration.md`.
+//!
+//! The kind of a checker is the key of its table (`[checker.file.mail]`) and not a field in it, so that
+//! an error in it keeps its place in the file.
+
+mod error;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use countersign::Order;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, Deserializer};
+
+pub use error::ConfigError;
+pub use sections::{
+    AccountsPolicy, AuditSection, DovecotSection, HttpSection, LimitsSection, LogFormat, LogLevel,
+    LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection, StoreSection,
+};
+
+use crate::registry::{CheckerSettings, Registry};
+
+/// Everything that a server is started with.
+#[derive(Debug)]
+pub struct Config {
+    /// Relative paths to sockets, the store and the audit file are below it.
+    pub data: PathBuf,
+    /// Where the accounts are.
+    pub store: PathBuf,
+    /// HTTP listeners by name.
+    pub http: BTreeMap<String, HttpSection>,
+    /// Dovecot listeners by name.
+    pub dovecot: BTreeMap<String, DovecotSection>,
+    /// saslauthd listeners by name.
+    pub saslauthd: BTreeMap<String, SaslauthdSection>,
+    /// The checkers, in the order in which they are asked, as `kind.name`.
+    pub checkers: Vec<NamedChecker>,
+    /// What their answers come to.
+    pub order: Order,
+    /// The record of every attempt.
+    pub audit: AuditSection,
+    /// Counters.
+    pub metrics: MetricsSection,
+    /// How long, how many.
+    pub limits: LimitsSection,
+    /// Sessions of HTTP logins.
+    pub sessions: SessionsSection,
+    /// New passwords.
+    pub accounts: AccountsPolicy,
+    /// What the server says of itself.
+    pub log: LogSection,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Sections {
+    store: StoreSection,
+    listen: Option<ListenSection>,
+    policy: PolicySection,
+    audit: AuditSection,
+    metrics: MetricsSection,
+    limits: LimitsSection,
+    sessions: SessionsSection,
+    accounts: AccountsPolicy,
+    log: LogSection,
+    /// Read apart, by the registry. Here so that the list of sections in an error is whole.
+    #[allow(dead_code)]
+    checker: Option<serde::de::IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ListenSection {
+    http: BTreeMap<String, HttpSection>,
+    dovecot: BTreeMap<String, DovecotSection>,
+    saslauthd: BTreeMap<String, SaslauthdSection>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct PolicySection {
+    checkers: Option<Vec<Spanned<String>>>,
+    order: OrderWord,
+}
+
+impl Config {
+    /// Reads a configuration file.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, where, and what to do about it.
+    pub fn load(path: &Path, data: &Path, registry: &Registry) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::of_file(path, format!("cannot be read: {error}")))?;
+        let base = path.parent().unwrap_or(Path::new(".")).to_owned();
+        Self::parse(&text, &base, data, registry).map_err(|error| error.in_file(path, &text))
+    }
+
+    /// The configuration of a server that is given none.
+    pub fn without_file(data: &Path, registry: &Registry) -> Self {
+        Self::parse("", data, data, registry)
+            .unwrap_or_else(|error| unreachable!("the built-in configuration is wrong: {error}"))
+    }
+
+    fn parse(
+        text: &str,
+        base: &Path,
+        data: &Path,
+        registry: &Registry,
+    ) -> Result<Self, ConfigError> {
+        let mut table = DeTable::parse(text)?;
+        let checkers = match table.get_mut().remove("checker") {
+            Some(section) => read_checkers(section, base, registry)?,
+            None => vec![default_checker(base, registry)?],
+        };
+        let sections = Sections::deserialize(Deserializer::from(table))?;
+        let checkers = in_order(checkers, sections.policy.checkers)?;
+        let listen = sections.listen.unwrap_or_else(ListenSection::built_in);
+        Ok(Self {
+            data: data.to_owned(),
+            store: data.join(&sections.store.path),
+            http: listen.http,
+            dovecot: listen.dovecot,
+            saslauthd: listen.saslauthd,
+            checkers,
+            order: sections.policy.order.into(),
+            audit: sections.audit,
+            metrics: sections.metrics,
+            limits: sections.limits,
+            sessions: sections.sessions,
+            accounts: sections.accounts,
+            log: sections.log,
+        })
+    }
+
+    /// Puts the HTTP listener of the command line in the place of all configured ones.
+    pub fn listen_http(&mut self, address: SocketAddr) {
+        self.http = BTreeMap::from([("main".into(), HttpSection::at(address))]);
+    }
+}
+
+impl ListenSection {
+    /// HTTP on loopback, and a socket for each kind of mail server.
+    fn built_in() -> Self {
+        Self {
+            http: BTreeMap::from([("main".into(), HttpSection::default())]),
+            dovecot: BTreeMap::from([("main".into(), DovecotSection::default())]),
+            saslauthd: BTreeMap::from([("main".into(), SaslauthdSection::default())]),
+        }
+    }
+}
+
+/// A checker, as `kind.name`, with its settings.
+pub type NamedChecker = (String, Box<dyn CheckerSettings>);
+
+/// A table's sub-table with its name.
+type SubTable<'i> = (Spanned<String>, Spanned<DeValue<'i>>);
+
+/// A checker's section: its name as `kind.name`, where that is, and its settings.
+type Read = (String, std::ops::Range<usize>, Box<dyn CheckerSettings>);
+
+fn read_checkers(
+    section: Spanned<DeValue<'_>>,
+    base: &Path,
+    registry: &Registry,
+) -> Result<Vec<Read>, ConfigError> {
+    let mut read = Vec::new();
+    for (kind, names) in tables(section, "checkers are tables `[checker.KIND.NAME]`")? {
+        let found = registry.kind(kind.get_ref()).ok_or_else(|| {
+            let known = registry.kinds().map(|kind| kind.name).collect::<Vec<_>>();
+            ConfigError::unknown(kind.span(), "checker kind", kind.get_ref(), &known)
+        })?;
+        let usage = format!("give it a name: `[checker.{}.NAME]`", found.name);
+        for (name, settings) in tables(names, &usage)? {
+            let span = name.span();
+            let settings = (found.settings)(settings, base)?;
+            read.push((format!("{}.{}", found.name, name.get_ref()), span, settings));
+        }
+    }
+    Ok(read)
+}
+
+/// The sub-tables of a table.
+fn tables<'i>(value: Spanned<DeValue<'i>>, usage: &str) -> Result<Vec<SubTable<'i>>, ConfigError> {
+    let span = value.span();
+    let DeValue::Table(table) = value.into_inner() else {
+        return Err(ConfigError::at(span, "this is no table").with_help(usage));
+    };
+    let mut tables = Vec::new();
+    for (key, value) in table {
+        if !matches!(value.get_ref(), DeValue::Table(_)) {
+            let message = format!("`{}` is no table", key.get_ref());
+            return Err(ConfigError::at(key.span(), message).with_help(usage));
+        }
+        tables.push((Spanned::new(key.span(), key.get_ref().to_string()), value));
+    }
+    Ok(tables)
+}
+
+/// The accounts of the store: who is asked when nobody is named.
+fn default_checker(base: &Path, registry: &Registry) -> Result<Read, ConfigError> {
+    let kind = registry.kind("accounts").ok_or_else(|| {
+        ConfigError::general("no checker is configured; add a `[checker.KIND.NAME]`")
+    })?;
+    let empty = Spanned::new(0..0, DeValue::Table(DeTable::new()));
+    Ok(("accounts.main".into(), 0..0, (kind.settings)(empty, base)?))
+}
+
+fn in_order(
+    mut read: Vec<Read>,
+    order: Option<Vec<Spanned<String>>>,
+) -> Result<Vec<NamedChecker>, ConfigError> {
+    let known: Vec<String> = read.iter().map(|(name, ..)| name.clone()).collect();
+    let Some(order) = order else {
+        if let [_, (name, span, _), ..] = read.as_slice() {
+            let message = format!("`{name}` is a second checker, and no order is given");
+            let order = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
+            let help = format!("say who is asked first: [policy] checkers = [{order}]");
+            return Err(ConfigError::at(span.clone(), message).with_help(help));
+        }
+        return Ok(read.into_iter().map(|(name, _, settings)| (name, settings)).collect());
+    };
+    let mut ordered: Vec<NamedChecker> = Vec::new();
+    for name in order {
+        let wanted = name.get_ref();
+        if ordered.iter().any(|(before, _)| before == wanted) {
+            let message = format!("`{wanted}` is named twice");
+            return Err(ConfigError::at(name.span(), message).with_help("name each checker once"));
+        }
+        let Some(index) = read.iter().position(|(known, ..)| known == wanted) else {
+            let known = known.iter().map(String::as_str).collect::<Vec<_>>();
+            return Err(ConfigError::unknown(name.span(), "checker", wanted, &known));
+        };
+        let (name, _, settings) = read.swap_remove(index);
+        ordered.push((name, settings));
+    }
+    if let Some((name, span, _)) = read.first() {
+        let message = format!("nobody asks the checker `{name}`");
+        let help = "add it to `policy.checkers`, or remove its table";
+        return Err(ConfigError::at(span.clone(), message).with_help(help));
+    }
+    if ordered.is_empty() {
+        return Err(ConfigError::general(
+            "`policy.checkers` names no checker: nobody could log in",
+        ));
+    }
+    Ok(ordered)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        let registry = Registry::built_in();
+        let path = Path::new("countersign.toml");
+        Config::parse(text, Path::new("/etc"), Path::new("/data"), &registry)
+            .map_err(|error| error.in_file(path, text).to_string())
+    }
+
+    #[test]
+    fn nothing_is_needed() {
+        let config = parse("").unwrap();
+        assert_eq!(config.checkers[0].0, "accounts.main");
+        assert_eq!(config.http["main"].address.to_string(), "127.0.0.1:8080");
+        assert_eq!(config.store, Path::new("/data/accounts.db"));
+        assert!(config.audit.enabled);
+    }
+
+    #[test]
+    fn errors_point_at_the_line_and_name_the_remedy() {
+        for (text, expected) in [
+            (
+                "[listen.http.main]\nadress = \"x\"",
+                vec!["countersign.toml:2", "adress", "`address`"],
+            ),
+            ("[listen.http.main]\naddress = 7", vec!["countersign.toml:2:11", "socket address"]),
+            ("[checker.fiel.mail]\npath = \"x\"", vec!["countersign.toml:1:10", "`file`"]),
+            ("[checker.file]\npath = \"x\"", vec!["countersign.toml:2", "[checker.file.NAME]"]),
+            ("[checker.file.mail]\npth = \"x\"", vec!["countersign.toml:2", "`path`"]),
+            (
+                "[checker.accounts.a]\n[checker.accounts.b]",
+                vec![
+                    "countersign.toml:2:19",
+                    "[policy] checkers = [\"accounts.a\", \"accounts.b\"]",
+                ],
+            ),
+            (
+                "[policy]\ncheckers = [\"acounts.main\"]",
+                vec!["countersign.toml:2:13", "`accounts.main`"],
+            ),
+            ("[policy]\norder = \"frist-known\"", vec!["countersign.toml:2:9", "first-known"]),
+            ("[polcy]\n", vec!["countersign.toml:1", "`policy`"]),
+            ("x = [\n", vec!["countersign.toml"]),
+            ("[limits]\nstep_deadline = \"soon\"", vec!["countersign.toml:2:17"]),
+            ("[listen.dovecot.m]\nmode = \"rw\"", vec!["countersign.toml:2:8", "0660"]),
+        ] {
+            let error = parse(text).unwrap_err();
+            for part in expected {
+                assert!(error.contains(part), "{text:?}: no {part:?} in\n{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_is_the_file_s_own() {
+        let text = "[policy]\ncheckers = [\"file.mail\", \"accounts.main\"]\norder = \"first-success\"\n\
+                    [checker.accounts.main]\n[checker.file.mail]\npath = \"passwd\"\n";
+        let config = parse(text).unwrap();
+        let names: Vec<_> = config.checkers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["file.mail", "accounts.main"]);
+        assert_eq!(config.order, Order::FirstSuccess);
+    }
+}

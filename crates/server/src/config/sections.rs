@@ -1,0 +1,319 @@
+//! The sections of the configuration file, with their defaults.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use countersign::Order;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error, Visitor};
+
+use crate::audit::OnFailure;
+use crate::front::dovecot::OnFault;
+
+/// `[store]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StoreSection {
+    /// The database file.
+    pub path: PathBuf,
+}
+
+impl Default for StoreSection {
+    fn default() -> Self {
+        Self { path: "accounts.db".into() }
+    }
+}
+
+/// `[listen.http.NAME]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpSection {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Connections at a time.
+    pub connections: usize,
+}
+
+impl HttpSection {
+    /// A listener with the usual limits.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, connections: 4096 }
+    }
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 8080).into())
+    }
+}
+
+/// `[listen.dovecot.NAME]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DovecotSection {
+    /// The socket.
+    pub path: PathBuf,
+    /// Its mode.
+    pub mode: Mode,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// Its group.
+    pub group: Option<String>,
+    /// What to do when a backend is away.
+    pub on_fault: OnFault,
+    /// Whether its clients are believed when they name a client certificate's user.
+    pub trust_client_certificates: bool,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Logins of a connection at a time.
+    pub pending: usize,
+}
+
+impl Default for DovecotSection {
+    fn default() -> Self {
+        Self {
+            path: "run/dovecot-auth".into(),
+            mode: Mode(0o660),
+            owner: None,
+            group: None,
+            on_fault: OnFault::default(),
+            trust_client_certificates: false,
+            connections: 4096,
+            pending: 1024,
+        }
+    }
+}
+
+/// `[listen.saslauthd.NAME]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SaslauthdSection {
+    /// The socket.
+    pub path: PathBuf,
+    /// Its mode.
+    pub mode: Mode,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// Its group.
+    pub group: Option<String>,
+    /// Connections at a time.
+    pub connections: usize,
+}
+
+impl Default for SaslauthdSection {
+    fn default() -> Self {
+        Self {
+            path: "run/saslauthd/mux".into(),
+            mode: Mode(0o660),
+            owner: None,
+            group: None,
+            connections: 8192,
+        }
+    }
+}
+
+/// `[audit]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSection {
+    /// Whether attempts are recorded at all.
+    pub enabled: bool,
+    /// The file of JSON lines.
+    pub path: PathBuf,
+    /// What to do when it cannot be written.
+    pub on_failure: OnFailure,
+    /// How many of the newest records are kept in the store for queries.
+    pub keep: usize,
+}
+
+impl Default for AuditSection {
+    fn default() -> Self {
+        let on_failure = OnFailure::default();
+        Self { enabled: true, path: "audit.jsonl".into(), on_failure, keep: 10_000 }
+    }
+}
+
+/// `[metrics]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSection {
+    /// Whether logins are counted.
+    pub enabled: bool,
+}
+
+impl Default for MetricsSection {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsSection {
+    /// How long a checker may take for one step. Postfix gives up after ten seconds.
+    pub step_deadline: Span,
+    /// Logins that wait between HTTP requests.
+    pub conversations: usize,
+    /// Threads that verify slow password hashes; absent: one for each core.
+    pub hash_threads: Option<std::num::NonZeroUsize>,
+    /// Slow hashes that wait for a thread.
+    pub hash_queue: usize,
+    /// Accounts kept in memory.
+    pub cached_accounts: usize,
+}
+
+impl Default for LimitsSection {
+    fn default() -> Self {
+        Self {
+            step_deadline: Span(Duration::from_secs(9)),
+            conversations: 200_000,
+            hash_threads: None,
+            hash_queue: 300,
+            cached_accounts: 10_000,
+        }
+    }
+}
+
+/// `[sessions]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionsSection {
+    /// How long a session of an HTTP login lasts.
+    pub lifetime: Span,
+}
+
+impl Default for SessionsSection {
+    fn default() -> Self {
+        Self { lifetime: Span(Duration::from_secs(12 * 3600)) }
+    }
+}
+
+/// `[accounts]`: how new passwords are hashed (argon2id, RFC 9106).
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AccountsPolicy {
+    /// Memory of one hash, in KiB.
+    pub argon2_memory_kib: u32,
+    /// Passes over the memory.
+    pub argon2_passes: u32,
+}
+
+impl Default for AccountsPolicy {
+    fn default() -> Self {
+        Self { argon2_memory_kib: 19_456, argon2_passes: 2 }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// `text` or `json`.
+    pub format: LogFormat,
+    /// The least serious level that is written.
+    pub level: LogLevel,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// How serious.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Something is broken.
+    Error,
+    /// Something should be looked at.
+    Warn,
+    /// What the server does.
+    #[default]
+    Info,
+    /// Everything.
+    Debug,
+}
+
+/// `policy.order`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OrderWord {
+    /// The first checker that knows the user decides.
+    #[default]
+    FirstKnown,
+    /// The first success lets in.
+    FirstSuccess,
+    /// All must let in.
+    All,
+}
+
+impl From<OrderWord> for Order {
+    fn from(word: OrderWord) -> Self {
+        match word {
+            OrderWord::FirstKnown => Self::FirstKnown,
+            OrderWord::FirstSuccess => Self::FirstSuccess,
+            OrderWord::All => Self::All,
+        }
+    }
+}
+
+/// A file mode, as in `"0660"`: quoted, for TOML has no octal number with a leading zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+/// A length of time, as in `"9s"` or `"12h"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Mode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text {
+            expecting: "a file mode such as \"0660\"",
+            parse: |text| {
+                let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+                mode.map(Mode).ok_or("a file mode is three or four octal digits, such as \"0660\"")
+            },
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text {
+            expecting: "a length of time such as \"9s\", \"5m\" or \"12h\"",
+            parse: |text| {
+                let span = text.parse::<jiff::SignedDuration>().ok();
+                let span = span.and_then(|span| Duration::try_from(span).ok());
+                span.filter(|span| !span.is_zero())
+                    .map(Span)
+                    .ok_or("a length of time is above zero, such as \"9s\", \"5m\" or \"12h\"")
+            },
+        })
+    }
+}
+
+struct Text<T> {
+    expecting: &'static str,
+    parse: fn(&str) -> Result<T, &'static str>,
+}
+
+impl<T> Visitor<'_> for Text<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.expecting)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        (self.parse)(text).map_err(E::custom)
+    }
+}

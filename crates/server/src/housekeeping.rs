@@ -1,0 +1,135 @@
+//! What a server does beside serving: it sweeps, it syncs, it looks for changes.
+
+use std::io::{IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::{Fault, World};
+use countersign_store::AuditEvent;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::admin::{Admin, FirstAdministrator};
+use crate::engine::Engine;
+use crate::front::Stop;
+use crate::run::StartError;
+
+/// How often the store is asked whether another process changed it. The command line does not wait for
+/// this: it says so through the control socket.
+const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// The most recent records that one flush takes: with the interval, the bound of what it costs.
+const FLUSH_LIMIT: usize = 500;
+/// Sessions that one sweep removes.
+const SWEEP_LIMIT: usize = 1000;
+
+/// Runs until a stop.
+pub async fn run(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
+    let mut watch = interval(WATCH_EVERY);
+    watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks: u32 = 0;
+    let mut store_is_away = false;
+    loop {
+        tokio::select! {
+            _ = watch.tick() => {}
+            () = stop.requested() => return,
+        }
+        ticks = ticks.wrapping_add(1);
+        match engine.store.watch().await {
+            Ok(_) if store_is_away => {
+                tracing::warn!("the account store can be read again");
+                store_is_away = false;
+            }
+            Ok(_) => {}
+            Err(error) if store_is_away => tracing::debug!(%error, "the account store is away"),
+            Err(error) => {
+                tracing::error!(%error, "the account store cannot be read");
+                store_is_away = true;
+            }
+        }
+        if ticks.is_multiple_of(5) {
+            engine.pending.sweep(&engine.world);
+            let syncing = Arc::clone(&engine);
+            if tokio::task::spawn_blocking(move || syncing.audit.sync()).await.is_err() {
+                tracing::error!("syncing the audit file failed");
+            }
+            flush(&engine, keep).await;
+        }
+        if ticks.is_multiple_of(300) {
+            let now = engine.world.now().unix;
+            if let Err(error) = engine.store.sweep_sessions(now, SWEEP_LIMIT).await {
+                tracing::warn!(%error, "cannot remove expired sessions");
+            }
+        }
+    }
+}
+
+/// Brings the newest audit records into the store, for queries. The file is the record; here a part is
+/// enough.
+pub async fn flush(engine: &Engine, keep: usize) {
+    if keep == 0 {
+        return;
+    }
+    let lines = engine.audit.take_recent(FLUSH_LIMIT.min(keep));
+    let events: Vec<_> = lines.split(|byte| *byte == b'\n').filter_map(event).collect();
+    if !events.is_empty()
+        && let Err(error) = engine.store.record_audit(&events, keep).await
+    {
+        tracing::warn!(%error, "recent audit records are not in the store; the file has them");
+    }
+}
+
+fn event(line: &[u8]) -> Option<AuditEvent> {
+    let record: serde_json::Value = serde_json::from_slice(line).ok()?;
+    let text = |key: &str| record.get(key).and_then(|value| value.as_str()).map(str::to_owned);
+    let subject = text("subject");
+    let at = text("time")?.parse::<jiff::Timestamp>().ok()?.as_second();
+    let tried = record.get("tried").map(ToString::to_string);
+    let detail = [text("detail"), tried].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    Some(AuditEvent {
+        at,
+        claimed: text("claimed").or_else(|| subject.clone()).unwrap_or_default(),
+        subject,
+        service: text("service").unwrap_or_default(),
+        peer: text("remote").unwrap_or_default(),
+        checker: text("checker"),
+        mechanism: text("mechanism"),
+        outcome: text("outcome")?,
+        reason: text("reason").unwrap_or_default(),
+        detail,
+        ..AuditEvent::default()
+    })
+}
+
+/// On an empty store, makes the first administrator. The one-time password goes to the terminal if there
+/// is one, else to a file that only its owner can read; never to a log.
+pub async fn first_administrator(admin: &Admin, data: &Path) -> Result<Option<String>, StartError> {
+    let made = admin.ensure_first_administrator().await;
+    let made = made.map_err(|error| {
+        Fault::unavailable("cannot make the first administrator").caused_by(error)
+    })?;
+    let Some(FirstAdministrator { name, password }) = made else { return Ok(None) };
+    let password = password.to_str().unwrap_or_default();
+    let mut terminal = std::io::stdout();
+    if terminal.is_terminal() {
+        let _ = writeln!(
+            terminal,
+            "\nThe first administrator is `{name}`, with the one-time password\n\n    {password}\n\n\
+             It must be changed at the first login: countersign login --user {name}\n"
+        );
+        return Ok(None);
+    }
+    let path = data.join("admin-password");
+    let cannot =
+        |error| StartError::System { what: format!("cannot write {}", path.display()), error };
+    let mut file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)
+        .map_err(cannot)?;
+    writeln!(file, "{password}").map_err(cannot)?;
+    let path = path.display();
+    Ok(Some(format!("the first administrator is `{name}`; the one-time password is in {path}")))
+}

@@ -1,0 +1,178 @@
+//! The kinds of checkers, by name.
+//!
+//! A kind is claimed once: its name is the file of its module, its configuration key, its feature and its
+//! guide page. A program of your own adds kinds with [`Registry::register`].
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use countersign::{Checker, Fault, World};
+use countersign_checkers::accounts::Accounts;
+use countersign_checkers::file::File;
+use countersign_checkers::hash::{Accept, Recipe, Scheme};
+use countersign_checkers::passwd_file::Format;
+use countersign_checkers::pool::HashPool;
+use countersign_store::Store;
+use serde::Deserialize;
+use toml::Spanned;
+use toml::de::{DeValue, ValueDeserializer};
+
+use crate::config::ConfigError;
+
+/// The kinds that a server knows.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    kinds: Vec<Kind>,
+}
+
+/// A kind of checker.
+#[derive(Clone, Copy)]
+pub struct Kind {
+    /// As in `[checker.KIND.NAME]`.
+    pub name: &'static str,
+    /// What it is, in one line.
+    pub summary: &'static str,
+    /// Reads its settings. Relative paths in them are below the given folder.
+    pub settings: ReadSettings,
+}
+
+/// Reads a checker's table; relative paths in it are below the given folder.
+pub type ReadSettings =
+    fn(Spanned<DeValue<'_>>, &Path) -> Result<Box<dyn CheckerSettings>, ConfigError>;
+
+/// The settings of one checker: read and plausible, with nothing opened yet.
+pub trait CheckerSettings: fmt::Debug + Send + Sync {
+    /// Makes the checker.
+    ///
+    /// # Errors
+    ///
+    /// A fault that names what cannot be opened.
+    fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault>;
+
+    /// What it is, for the table of `check-config`.
+    fn describe(&self) -> String;
+}
+
+/// What checkers are made of.
+#[derive(Clone)]
+pub struct Parts {
+    /// Accounts.
+    pub store: Store,
+    /// Where slow hashes are verified.
+    pub pool: Arc<HashPool>,
+    /// Clocks and entropy.
+    pub world: Arc<dyn World>,
+    /// How new passwords are hashed.
+    pub recipe: Recipe,
+}
+
+impl Registry {
+    /// The kinds of this version.
+    pub fn built_in() -> Self {
+        let accounts = Kind {
+            name: "accounts",
+            summary: "accounts in the store",
+            settings: |value, _| boxed::<AccountsSettings>(value),
+        };
+        let file = Kind {
+            name: "file",
+            summary: "users in a password file, as in Dovecot's passwd-file",
+            settings: |value, base| {
+                let mut settings: FileSettings = read(value)?;
+                settings.path = base.join(&settings.path);
+                Ok(Box::new(settings))
+            },
+        };
+        Self { kinds: vec![accounts, file] }
+    }
+
+    /// Adds a kind.
+    ///
+    /// # Errors
+    ///
+    /// When the name is taken: nothing replaces anything silently.
+    pub fn register(&mut self, kind: Kind) -> Result<(), Fault> {
+        if self.kind(kind.name).is_some() {
+            return Err(Fault::internal(format!(
+                "there is a checker kind `{}` already",
+                kind.name
+            )));
+        }
+        self.kinds.push(kind);
+        Ok(())
+    }
+
+    /// The kind of that name.
+    pub fn kind(&self, name: &str) -> Option<&Kind> {
+        self.kinds.iter().find(|kind| kind.name == name)
+    }
+
+    /// All kinds.
+    pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
+        self.kinds.iter()
+    }
+}
+
+impl fmt::Debug for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// Reads settings of a type, keeping the places of errors.
+///
+/// # Errors
+///
+/// What does not fit the type.
+pub fn read<T: for<'de> Deserialize<'de>>(value: Spanned<DeValue<'_>>) -> Result<T, ConfigError> {
+    Ok(T::deserialize(ValueDeserializer::from(value))?)
+}
+
+fn boxed<T>(value: Spanned<DeValue<'_>>) -> Result<Box<dyn CheckerSettings>, ConfigError>
+where
+    T: for<'de> Deserialize<'de> + CheckerSettings + 'static,
+{
+    Ok(Box::new(read::<T>(value)?))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AccountsSettings {}
+
+impl CheckerSettings for AccountsSettings {
+    fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault> {
+        let Parts { store, pool, world, recipe } = parts.clone();
+        Ok(Arc::new(Accounts::new(name, store, pool, world, recipe)?))
+    }
+
+    fn describe(&self) -> String {
+        "accounts in the store".into()
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileSettings {
+    path: PathBuf,
+    #[serde(default)]
+    allow_plain: bool,
+    default_scheme: Option<String>,
+}
+
+impl CheckerSettings for FileSettings {
+    fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault> {
+        let mut accept = Accept { allow_plain: self.allow_plain, ..Accept::default() };
+        if let Some(scheme) = &self.default_scheme {
+            accept.default_scheme = Scheme::named(scheme).map_err(|error| {
+                Fault::internal(format!("checker `{name}`: default_scheme")).caused_by(error)
+            })?;
+        }
+        let file = File::open(&self.path, Format::default(), accept, Arc::clone(&parts.pool))?;
+        Ok(Arc::new(file.checker(name)))
+    }
+
+    fn describe(&self) -> String {
+        format!("users in {}", self.path.display())
+    }
+}

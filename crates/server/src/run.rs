@@ -1,0 +1,363 @@
+//! Starting, running and stopping a server.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::{Fault, Pending, PendingLimits, Portal, World};
+use countersign_checkers::hash::Recipe;
+use countersign_checkers::pool::{HashPool, PoolOptions};
+use countersign_sasl::{Login, Plain};
+use countersign_store::{OpenOptions as StoreOptions, Store};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::admin::Admin;
+use crate::audit::Audit;
+use crate::config::{Config, ConfigError, LogFormat, LogLevel, LogSection};
+use crate::control;
+use crate::engine::Engine;
+use crate::front::http::HttpOptions;
+use crate::front::socket::{Socket, SocketError, SocketOptions};
+use crate::front::{Stop, Stopper, dovecot, http, saslauthd};
+use crate::housekeeping;
+use crate::metrics::Metrics;
+use crate::realm::ServerRealm;
+use crate::registry::{Parts, Registry};
+use crate::world::SystemWorld;
+
+/// How long a stop waits for logins that are under way.
+const STOP_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct ServeOptions {
+    /// The configuration file, if there is one.
+    pub config: Option<PathBuf>,
+    /// The data folder.
+    pub data: PathBuf,
+    /// The HTTP listener, in the place of the configured ones.
+    pub http: Option<SocketAddr>,
+}
+
+/// Why a server does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The configuration is wrong.
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    /// A socket cannot be made.
+    #[error("{0}")]
+    Socket(#[from] SocketError),
+    /// The store cannot be opened.
+    #[error("{0}")]
+    Store(#[from] countersign_store::StoreError),
+    /// Something else cannot be opened.
+    #[error("{0}")]
+    Fault(#[from] Fault),
+    /// The operating system refuses something.
+    #[error("{what}: {error}")]
+    System {
+        /// What was being done.
+        what: String,
+        /// What it said.
+        error: std::io::Error,
+    },
+    /// Another server has the data folder.
+    #[error(
+        "another server runs on the data folder {data}; stop that one, or give this one another \
+         folder (`--data`)"
+    )]
+    Running {
+        /// The folder.
+        data: PathBuf,
+    },
+}
+
+/// Runs a server until it is told to stop (SIGTERM, SIGINT). Blocks.
+///
+/// # Errors
+///
+/// When it cannot start. Nothing is left listening then.
+pub fn run(options: &ServeOptions, registry: &Registry) -> Result<(), StartError> {
+    let mut config = match &options.config {
+        Some(path) => Config::load(path, &options.data, registry)?,
+        None => Config::without_file(&options.data, registry),
+    };
+    if let Some(address) = options.http {
+        config.listen_http(address);
+    }
+    log_as(&config.log);
+    make_folder(&config.data)?;
+    make_folder(&config.data.join("run"))?;
+    let _lock = lock(&config.data)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("io")
+        .build()
+        .map_err(system("cannot start the runtime"))?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<(), StartError> {
+    let mut terminate =
+        signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
+    let mut interrupt =
+        signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
+    let pool = Arc::new(start_pool(&config)?);
+    let store = StoreOptions::create().cache_capacity(config.limits.cached_accounts);
+    let store = Store::open(&config.store, store).await?;
+    let engine = Arc::new(engine(&config, &store, &pool)?);
+    let admin = Admin::new(store.clone(), Arc::clone(&pool), recipe(&config), engine.world);
+    let listeners = Listeners::bind(&config, &admin).await?;
+    let first = housekeeping::first_administrator(&admin, &config.data).await?;
+
+    let (stopper, stop) = Stopper::new();
+    let ready = Ready::write(&config.data, listeners.http_address())?;
+    tokio::spawn(housekeeping::run(Arc::clone(&engine), config.audit.keep, stop.clone()));
+    listeners.serve(&engine, &config, stop);
+    for (name, _) in &config.checkers {
+        tracing::info!(checker = name, "asks");
+    }
+    if let Some(told) = first {
+        tracing::info!("{told}");
+    }
+
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    drop(ready);
+    stopper.stop();
+    if tokio::time::timeout(STOP_DEADLINE, stopper.stopped()).await.is_err() {
+        tracing::warn!("some logins were still under way and are given up");
+    }
+    pool.close();
+    housekeeping::flush(&engine, config.audit.keep).await;
+    store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything that decides logins, from a configuration.
+fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine, StartError> {
+    let world = SystemWorld::new();
+    let lifetime = i64::try_from(config.sessions.lifetime.0.as_secs()).unwrap_or(i64::MAX);
+    let parts = Parts {
+        store: store.clone(),
+        pool: Arc::clone(pool),
+        world: Arc::new(world),
+        recipe: recipe(config),
+    };
+    let realm = ServerRealm::new(store.clone(), world, lifetime);
+    let mut portal = Portal::new(realm).carried_by(Plain).carried_by(Login).in_order(config.order);
+    for (name, settings) in &config.checkers {
+        portal = portal.checked_by_shared(settings.build(name, &parts)?);
+    }
+    let audit = if config.audit.enabled {
+        Audit::open(&config.data.join(&config.audit.path), config.audit.on_failure)?
+    } else {
+        tracing::warn!("the audit record is off: no attempt is recorded");
+        Audit::off()
+    };
+    let mut node = [0; 2];
+    world.fill(&mut node);
+    let limits =
+        PendingLimits { conversations: config.limits.conversations, ..PendingLimits::default() };
+    Ok(Engine {
+        portal: portal.bounded_by(&countersign::Bounds::REQUESTS),
+        store: store.clone(),
+        audit,
+        metrics: Metrics::new(config.metrics.enabled),
+        world,
+        pending: Pending::new(u16::from_ne_bytes(node), limits),
+        step_deadline: config.limits.step_deadline.0,
+    })
+}
+
+/// How new passwords are hashed.
+fn recipe(config: &Config) -> Recipe {
+    let accounts = &config.accounts;
+    Recipe::Argon2id {
+        memory_kib: accounts.argon2_memory_kib,
+        passes: accounts.argon2_passes,
+        lanes: 1,
+    }
+}
+
+fn start_pool(config: &Config) -> Result<HashPool, StartError> {
+    let default = PoolOptions::default();
+    let queue = config.limits.hash_queue.max(1);
+    let options = PoolOptions {
+        threads: config.limits.hash_threads.unwrap_or(default.threads),
+        queue,
+        per_key: queue.div_ceil(4),
+        max_age: config.limits.step_deadline.0.mul_f32(0.9),
+        ..default
+    };
+    HashPool::start(&options).map_err(system("cannot start the threads that verify hashes"))
+}
+
+/// Every socket, bound before anything is served: a server that cannot have one has none.
+struct Listeners {
+    http: Vec<(TcpListener, HttpOptions)>,
+    dovecot: Vec<(Socket, dovecot::DovecotOptions)>,
+    saslauthd: Vec<(Socket, saslauthd::SaslauthdOptions)>,
+    control: Socket,
+}
+
+impl Listeners {
+    async fn bind(config: &Config, admin: &Admin) -> Result<Self, StartError> {
+        let socket = |path: &Path, mode, owner: &Option<String>, group: &Option<String>| {
+            Socket::bind(&SocketOptions {
+                path: config.data.join(path),
+                mode,
+                owner: owner.clone(),
+                group: group.clone(),
+            })
+        };
+        let control = socket(&control::path(&config.data), 0o600, &None, &None)?;
+        let mut listeners = Self { http: vec![], dovecot: vec![], saslauthd: vec![], control };
+        for (name, section) in &config.http {
+            let bound = TcpListener::bind(section.address).await;
+            let listener = bound.map_err(system(&format!(
+                "[listen.http.{name}] cannot listen on {} (another program may: give another \
+                 address, or `--http 127.0.0.1:0`)",
+                section.address
+            )))?;
+            let options = HttpOptions {
+                connections: section.connections.max(1),
+                admin: Some(admin.clone()),
+                ..HttpOptions::default()
+            };
+            listeners.http.push((listener, options));
+        }
+        for section in config.dovecot.values() {
+            let bound = socket(&section.path, section.mode.0, &section.owner, &section.group)?;
+            let options = dovecot::DovecotOptions {
+                on_fault: section.on_fault,
+                trust_client_certificates: section.trust_client_certificates,
+                connections: section.connections.max(1),
+                pending: section.pending.max(1),
+                ..dovecot::DovecotOptions::default()
+            };
+            listeners.dovecot.push((bound, options));
+        }
+        for section in config.saslauthd.values() {
+            let bound = socket(&section.path, section.mode.0, &section.owner, &section.group)?;
+            let options = saslauthd::SaslauthdOptions {
+                connections: section.connections.max(1),
+                ..saslauthd::SaslauthdOptions::default()
+            };
+            listeners.saslauthd.push((bound, options));
+        }
+        Ok(listeners)
+    }
+
+    fn http_address(&self) -> Option<SocketAddr> {
+        self.http.first().and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    fn serve(self, engine: &Arc<Engine>, config: &Config, stop: Stop) {
+        tokio::spawn(control::serve(self.control, engine.store.clone(), stop.clone()));
+        for (listener, options) in self.http {
+            if let Ok(address) = listener.local_addr() {
+                tracing::info!("http://{address}");
+            }
+            tokio::spawn(http::serve(listener, Arc::clone(engine), options, stop.clone()));
+        }
+        for (socket, options) in self.dovecot {
+            tracing::info!(path = %socket.path().display(), "dovecot");
+            tokio::spawn(dovecot::serve(socket, Arc::clone(engine), options, stop.clone()));
+        }
+        for (socket, options) in self.saslauthd {
+            tracing::info!(path = %socket.path().display(), "saslauthd");
+            let (engine, stop) = (Arc::clone(engine), stop.clone());
+            tokio::spawn(async move {
+                if let Err(error) = saslauthd::serve(socket, engine, options, stop).await {
+                    tracing::error!(%error, "a saslauthd socket is not served any more");
+                }
+            });
+        }
+        tracing::info!(data = %config.data.display(), "ready");
+    }
+}
+
+/// `DIR/run/ready`: says where the server listens, for as long as it does.
+struct Ready(PathBuf);
+
+impl Ready {
+    fn write(data: &Path, http: Option<SocketAddr>) -> Result<Self, StartError> {
+        let path = data.join("run/ready");
+        let http = http.map(|address| address.to_string());
+        let text = serde_json::json!({ "pid": std::process::id(), "http": http });
+        let new = data.join("run/ready~");
+        let written = std::fs::write(&new, format!("{text}\n"));
+        let moved = written.and_then(|()| std::fs::rename(&new, &path));
+        moved.map_err(system(&format!("cannot write {}", path.display())))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn make_folder(path: &Path) -> Result<(), StartError> {
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(path);
+    made.map_err(system(&format!(
+        "cannot make the data folder {} (give another with `--data`)",
+        path.display()
+    )))
+}
+
+/// One server a folder. The lock goes with the process, however it ends.
+fn lock(data: &Path) -> Result<File, StartError> {
+    let path = data.join("run/lock");
+    let opened =
+        OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let mut file = opened.map_err(system(&format!("cannot open {}", path.display())))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => {
+            return Err(StartError::Running { data: data.to_owned() });
+        }
+        Err(std::fs::TryLockError::Error(error)) => {
+            return Err(system(&format!("cannot lock {}", path.display()))(error));
+        }
+    }
+    let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    Ok(file)
+}
+
+fn log_as(log: &LogSection) {
+    use tracing_subscriber::filter::LevelFilter;
+    let level = match log.level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    };
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_ansi(ansi)
+        .with_writer(std::io::stderr);
+    // A second server in one process (a test) logs as the first does.
+    let _ = match log.format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}
+
+fn system(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
+    let what = what.to_owned();
+    move |error| StartError::System { what, error }
+}
