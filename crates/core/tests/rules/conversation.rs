@@ -405,6 +405,10 @@ fn the_deadline_is_on_the_steady_clock() {
         matches!(reply, Ok(Reply::Granted(_))),
         "a stepped wall clock ended a login: {reply:?}"
     );
+    let (mut just_in_time, _) = begin().expect("no fault");
+    world.advance_ms(Bounds::CONNECTION.lifetime_ms);
+    let reply = ready(just_in_time.answer(1, password("abc"), &world));
+    assert!(matches!(reply, Ok(Reply::Granted(_))), "{reply:?}");
     let (mut late, _) = begin().expect("no fault");
     world.advance_ms(Bounds::CONNECTION.lifetime_ms + 1);
     let reply = ready(late.answer(1, password("abc"), &world));
@@ -425,4 +429,21 @@ fn a_round_that_the_peer_cannot_answer_is_not_begun() {
     let (conversation, reply) = ready(begun).expect("no fault");
     let refused = matches!(reply, Reply::Denied(Denial { reason: Reason::Unsupported, .. }));
     assert!(refused && conversation.is_over(), "{reply:?}");
+}
+
+#[test]
+fn names_and_values_count_to_the_last_byte() {
+    static BOUNDS: Bounds = Bounds { bytes: "password".len() + 3, ..Bounds::CONNECTION };
+    for (text, fits) in [("abc", true), ("abcd", false)] {
+        let world = StillWorld::default();
+        let round = Arc::new(Round::of([countersign::Question::password()]));
+        let beats = vec![Beat::Ask(round), Beat::Grant];
+        let exchange = Playing { beats: beats.into_iter(), told: Arc::default() };
+        let peer = Arc::new(Peer::new("test", KindSet::all()));
+        let begun = Conversation::begin(BoxExchange::new(exchange), peer, None, &BOUNDS, &world);
+        let (mut conversation, _) = ready(begun).expect("no fault");
+        let reply = ready(conversation.answer(1, password(text), &world));
+        assert_eq!(reply.is_ok(), fits, "{reply:?}");
+        assert_eq!(conversation.is_over(), fits, "the round stays open for a better answer");
+    }
 }
