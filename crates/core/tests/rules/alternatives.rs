@@ -127,6 +127,22 @@ fn what_the_peer_cannot_answer_is_not_offered() {
 }
 
 #[test]
+fn a_round_beyond_what_was_declared_is_not_offered() {
+    // Declares that it asks a name, and asks a code as well.
+    let more = Stage::new("more", "more", [CredentialKind::AuthName], |_, _, _| {
+        Ok(Step::ask(Round::of([Question::username(), Question::otp()])))
+    });
+    let portal = Portal::new(()).checked_by(more).checked_by(password());
+    let mut peer = Person::new(|_: &Round| None);
+    peer.supports = KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
+    let world = StillWorld::default();
+    let login = ready(portal.authenticate(Request::to("test"), &mut peer, &world));
+    assert!(login.is_err());
+    let names: Vec<_> = peer.rounds[0].questions.iter().map(|q| &*q.name).collect();
+    assert_eq!(names, ["username", "password"]);
+}
+
+#[test]
 fn what_asks_nothing_is_only_for_who_names_it() {
     let nothing = || Stage::new("guests", "anonymous", [], |_, _, _| Ok(grant("guest")));
     let world = StillWorld::default();

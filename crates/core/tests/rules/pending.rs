@@ -171,3 +171,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn malformed_ids_are_no_ids() {
+    let key = "0123456789abcdef".repeat(2);
+    assert!(format!("0007-{key}").parse::<Id>().is_ok());
+    for text in [
+        "".into(),
+        "-".into(),
+        "7-1".into(),
+        format!("7-{key}"),
+        format!("00007-{key}"),
+        format!("0007-{}", &key[1..]),
+        format!("0007-0{key}"),
+        format!("+007-{key}"),
+        format!("0007-+{}", &key[1..]),
+        format!("0007-{}", key.to_uppercase()),
+        format!("0007_{key}"),
+        format!("0007-{key}\n"),
+        format!(" 0007-{key}"),
+    ] {
+        assert_eq!(text.parse::<Id>(), Err(NotPending::Unknown), "{text:?}");
+    }
+}
