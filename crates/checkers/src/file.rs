@@ -1,24 +1,39 @@
 //! `[checker.file.NAME]`: users in a password file, as in Dovecot's passwd-file.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use countersign::{Fault, FaultKind, Identity, Password, PasswordStore, Secret, Verdict, Verified};
+use countersign::{
+    Denial, Fault, FaultKind, Identity, Password, PasswordStore, Reason, Secret, Verdict, Verified,
+};
+use zeroize::Zeroizing;
 
 use crate::hash::{Accept, Cost, Hash};
-use crate::passwd_file::{Effect, Entry, Format, PasswdFile};
+use crate::passwd_file::{Effect, Entry, Format, MAX_FILE, PasswdFile};
 use crate::pool::{HashPool, PoolError};
 
 /// How often a login looks whether the file has changed: a look costs a system call.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// A file of more bytes than this is read beside the runtime: some 2 ms of parsing.
-const READ_INLINE: u64 = 256 * 1024;
+/// While a look or a reading is under way, others go by what was read before; for so long. After that
+/// nobody gets in by what cannot be checked: the file's server may be away.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Problems of a file that are logged one by one.
+const LOGGED: usize = 20;
+/// Extra fields by which Dovecot refuses a login that has the right password. Nothing here enforces them,
+/// and a line must not mean more here than it did there.
+const RESTRICTIONS: [&str; 3] = ["allow_nets", "allow_real_nets", "nologin"];
 
 /// Users in a password file. The file is read again when it changes, within a tenth of a second.
+///
+/// A user whose line has one of Dovecot's restrictions (`allow_nets`, `allow_real_nets`, `nologin`) is
+/// refused: they are not enforced here. All users should have hashes of one scheme; an unknown user takes
+/// as long as one of the scheme that most have.
 pub struct File {
     inner: Arc<Inner>,
 }
@@ -28,27 +43,36 @@ struct Inner {
     format: Format,
     accept: Accept,
     pool: Arc<HashPool>,
+    look_every: Duration,
     state: Mutex<State>,
 }
 
 struct State {
     loaded: Arc<Loaded>,
+    /// When the last look began.
     looked: Instant,
+    /// Whether that one is still under way: there is one at a time, so that a file server that hangs costs
+    /// one thread, and an older reading cannot end after a newer one.
+    looking: bool,
     /// The file cannot be read now. Nobody gets in by what it held before.
     broken: Option<Fault>,
 }
 
 struct Loaded {
     users: PasswdFile,
-    /// What an unknown user's password is compared with: a hash of the file's commonest cost.
+    /// What an unknown user's password is compared with: a hash of the file's commonest scheme.
     decoy: Option<Hash>,
     version: Version,
+    /// Whether a later change must show in the version. One within the same tick of the file system's clock
+    /// need not.
+    settled: bool,
 }
 
 /// Enough of a file's metadata to notice every change: also a replacement within the same second, and one
 /// that is older than what it replaces.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Version {
+    device: u64,
     inode: u64,
     size: u64,
     modified: (i64, i64),
@@ -56,11 +80,13 @@ struct Version {
 }
 
 impl File {
-    /// Reads a password file.
+    /// Reads a password file. Blocks; later readings happen beside the runtime.
     ///
     /// # Errors
     ///
-    /// A fault when it cannot be read. Bad lines are logged; their users cannot log in.
+    /// A fault when it cannot be read, is no regular file, is larger than 1 GiB, or is empty: one that is
+    /// being written in place is empty for a moment, and an editor may leave it so when the disk is full. A
+    /// file that is to have no users has a comment line. Bad lines are logged; their users cannot log in.
     pub fn open(
         path: impl Into<PathBuf>,
         format: Format,
@@ -69,9 +95,24 @@ impl File {
     ) -> Result<Self, Fault> {
         let path = path.into();
         let loaded = load(&path, &format, &accept).map_err(|error| unreadable(&path, error))?;
-        let state = State { loaded: Arc::new(loaded), looked: Instant::now(), broken: None };
-        let inner = Inner { path, format, accept, pool, state: Mutex::new(state) };
+        let state = State {
+            loaded: Arc::new(loaded),
+            looked: Instant::now(),
+            looking: false,
+            broken: None,
+        };
+        let state = Mutex::new(state);
+        let inner = Inner { path, format, accept, pool, look_every: LOOK_EVERY, state };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same, looking whether the file has changed at most so often (100 ms). Zero: at every login.
+    #[must_use]
+    pub fn looking_every(mut self, interval: Duration) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.inner) {
+            inner.look_every = interval;
+        }
+        self
     }
 
     /// The checker of that name over this file.
@@ -91,32 +132,27 @@ impl File {
 
     /// The file as it is now.
     async fn current(&self) -> Result<Arc<Loaded>, Fault> {
-        let size = {
+        let look = {
             let mut state = self.inner.state();
-            if state.looked.elapsed() < LOOK_EVERY {
+            let age = state.looked.elapsed();
+            if state.looking && age > PATIENCE {
+                return Err(self.inner.hangs());
+            }
+            if state.looking || age < self.inner.look_every {
                 return state.usable();
             }
             state.looked = Instant::now();
-            match std::fs::metadata(&self.inner.path) {
-                Ok(found) if Version::of(&found) == state.loaded.version => {
-                    state.broken = None;
-                    return state.usable();
-                }
-                Ok(found) => found.len(),
-                Err(error) => {
-                    state.broken = Some(unreadable(&self.inner.path, error));
-                    return state.usable();
-                }
-            }
+            state.looking = true;
+            Look { inner: Arc::clone(&self.inner) }
         };
-        let inner = Arc::clone(&self.inner);
-        if size <= READ_INLINE {
-            return inner.reload();
+        // Even a look can take for ever, where the file is on another machine.
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => {
+                let looked = runtime.spawn_blocking(move || look.take()).await;
+                looked.map_err(|error| self.inner.failed().caused_by(error))?
+            }
+            Err(_) => look.take(),
         }
-        let reloading = tokio::task::spawn_blocking(move || inner.reload());
-        reloading
-            .await
-            .map_err(|error| Fault::internal("reading a password file").caused_by(error))?
     }
 }
 
@@ -134,7 +170,10 @@ impl PasswordStore for File {
                 }
             };
             if let (true, Some(entry), Some(_)) = (matches, &entry, own) {
-                return Ok(Verdict::Is(Verified::vouch(identity(entry))));
+                return Ok(match restriction(entry) {
+                    None => Verdict::Is(Verified::vouch(identity(entry))),
+                    Some(field) => Verdict::Not(not_enforced(field)),
+                });
             }
         }
         Ok(if entry.is_some() { Verdict::WRONG } else { Verdict::UNKNOWN })
@@ -143,8 +182,7 @@ impl PasswordStore for File {
 
 impl File {
     fn busy(&self, error: PoolError) -> Fault {
-        let context = format!("verifying a password of {}", self.inner.path.display());
-        Fault::new(FaultKind::Overloaded, context).caused_by(error)
+        error.fault(format!("verifying a password of {}", self.inner.path.display()))
     }
 }
 
@@ -159,18 +197,55 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn reload(&self) -> Result<Arc<Loaded>, Fault> {
-        let loaded = load(&self.path, &self.format, &self.accept);
-        let mut state = self.state();
-        match loaded {
-            Ok(loaded) => {
-                tracing::info!(path = %self.path.display(), users = loaded.users.len(), "read again");
+    fn hangs(&self) -> Fault {
+        let path = self.path.display();
+        Fault::new(FaultKind::Timeout, format!("the password file {path} takes too long to read"))
+    }
+
+    fn failed(&self) -> Fault {
+        Fault::internal(format!("reading the password file {}", self.path.display()))
+    }
+}
+
+/// A look whether the file has changed. However it ends, the next one may begin.
+struct Look {
+    inner: Arc<Inner>,
+}
+
+impl Look {
+    fn take(self) -> Result<Arc<Loaded>, Fault> {
+        let Inner { path, format, accept, .. } = &*self.inner;
+        let before = Arc::clone(&self.inner.state().loaded);
+        let found = std::fs::metadata(path).and_then(|found| {
+            let same = before.settled && Version::of(&found) == before.version;
+            if same { Ok(None) } else { load(path, format, accept).map(Some) }
+        });
+        let mut state = self.inner.state();
+        match found {
+            Ok(None) => state.broken = None,
+            Ok(Some(loaded)) => {
+                if loaded.version != before.version || state.broken.is_some() {
+                    let users = loaded.users.len();
+                    tracing::info!(path = %path.display(), users, "read the password file again");
+                }
                 state.loaded = Arc::new(loaded);
                 state.broken = None;
             }
-            Err(error) => state.broken = Some(unreadable(&self.path, error)),
+            Err(error) => {
+                let fault = unreadable(path, error);
+                if state.broken.is_none() {
+                    tracing::error!("{fault}; nobody of it can log in until then");
+                }
+                state.broken = Some(fault);
+            }
         }
         state.usable()
+    }
+}
+
+impl Drop for Look {
+    fn drop(&mut self) {
+        self.inner.state().looking = false;
     }
 }
 
@@ -181,8 +256,21 @@ impl State {
 }
 
 impl Version {
+    /// Whether the file's last change is longer ago than its clock's tick: some milliseconds, or two
+    /// seconds where the file system keeps whole ones. A time in the future says nothing and is left at
+    /// that, for to read again and again would not end.
+    fn settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let (seconds, nanos) = self.changed;
+        let tick = if nanos == 0 { 2_000_000_000 } else { 50_000_000 };
+        let age =
+            now.as_nanos() as i128 - (i128::from(seconds) * 1_000_000_000 + i128::from(nanos));
+        age.abs() > tick
+    }
+
     fn of(file: &Metadata) -> Self {
         Self {
+            device: file.dev(),
             inode: file.ino(),
             size: file.len(),
             modified: (file.mtime(), file.mtime_nsec()),
@@ -193,29 +281,83 @@ impl Version {
 
 fn load(path: &Path, format: &Format, accept: &Accept) -> io::Result<Loaded> {
     use io::Read as _;
-    // The version is taken before the bytes: a write in between is seen as a change at the next look.
-    let mut file = std::fs::File::open(path)?;
-    let version = Version::of(&file.metadata()?);
-    let mut data = Vec::new();
-    file.read_to_end(&mut data)?;
-    let users = PasswdFile::parse(&data, format, accept);
-    zeroize::Zeroize::zeroize(&mut data);
-    for problem in users.problems().iter().take(20) {
-        match problem.effect {
-            Effect::Refused => tracing::error!("{}: {problem}", path.display()),
-            Effect::Ignored => tracing::warn!("{}: {problem}", path.display()),
-        }
+    // Before it is opened: opening a pipe waits for a writer.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
+    // The version is taken before the bytes: a write in between is seen as a change at the next look.
+    let file = std::fs::File::open(path)?;
+    let version = Version::of(&file.metadata()?);
+    let settled = version.settled(SystemTime::now());
+    let size = version.size.min(MAX_FILE as u64) as usize;
+    // One allocation: what a growing vector leaves behind is not wiped.
+    let mut data = Zeroizing::new(Vec::with_capacity(size + 1));
+    file.take(MAX_FILE as u64 + 1).read_to_end(&mut data)?;
+    if data.len() > MAX_FILE {
+        let why = "it is larger than 1 GiB; use a database";
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
+    }
+    if data.is_empty() {
+        let why = "it is empty; a file without users must have a comment line";
+        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
+    }
+    let users = PasswdFile::parse(&data, format, accept);
+    drop(data);
+    report(path, &users);
     let decoy = commonest(&users);
-    Ok(Loaded { users, decoy, version })
+    Ok(Loaded { users, decoy, version, settled })
 }
 
-/// A hash of the cost that most users have.
+fn report(path: &Path, users: &PasswdFile) {
+    let path = path.display();
+    for problem in users.problems().iter().take(LOGGED) {
+        match problem.effect {
+            Effect::Refused => tracing::error!("{path}: {problem}"),
+            Effect::Ignored => tracing::warn!("{path}: {problem}"),
+        }
+    }
+    let more = users.problems().len().saturating_sub(LOGGED) + users.unlisted_problems();
+    if more > 0 {
+        tracing::error!("{path}: and {more} more bad lines");
+    }
+    let restricted =
+        users.iter().filter_map(|entry| Some((entry.line(), entry.name(), restriction(&entry)?)));
+    let mut restricted: Vec<_> = restricted.collect();
+    restricted.sort_unstable();
+    for (line, name, field) in restricted.iter().take(LOGGED) {
+        let denial = not_enforced(field);
+        tracing::error!("{path}: line {line}: user {name} is refused: {}", denial.detail);
+    }
+    if let Some(more) = restricted.len().checked_sub(LOGGED).filter(|more| *more > 0) {
+        tracing::error!("{path}: and {more} more users with such a field");
+    }
+}
+
+/// A hash of the scheme that most users have; of several, the first in the file, so that every reading
+/// chooses the same.
 fn commonest(users: &PasswdFile) -> Option<Hash> {
-    let hashes = || users.iter().filter_map(|entry| entry.hash().cloned());
-    let expensive = hashes().filter(|hash| hash.cost() == Cost::Expensive).count();
-    let cost = if expensive * 2 >= users.len() { Cost::Expensive } else { Cost::Cheap };
-    hashes().find(|hash| hash.cost() == cost)
+    let mut schemes: BTreeMap<&str, (usize, Reverse<usize>, &Hash)> = BTreeMap::new();
+    for (entry, hash) in users.iter().filter_map(|entry| Some((entry, entry.hash()?))) {
+        let line = Reverse(entry.line());
+        let (count, first, of_first) = schemes.entry(hash.scheme()).or_insert((0, line, hash));
+        *count += 1;
+        if line > *first {
+            (*first, *of_first) = (line, hash);
+        }
+    }
+    let commonest = schemes.into_values().max_by_key(|(count, first, _)| (*count, *first));
+    commonest.map(|(_, _, hash)| hash.clone())
+}
+
+/// The field of a line that would have to be enforced.
+fn restriction<'a>(entry: &Entry<'a>) -> Option<&'a str> {
+    entry.extra().map(|(name, _)| name).find(|name| RESTRICTIONS.contains(name))
+}
+
+fn not_enforced(field: &str) -> Denial {
+    Denial::new(Reason::NotAllowed).because(format!(
+        "`{field}` is not enforced for a password file; remove it, and restrict the user by policy"
+    ))
 }
 
 /// What the file says of a user besides the password, as attributes.

@@ -18,7 +18,7 @@ use crate::hash::{Accept, Hash};
 /// A line may be this long.
 const MAX_LINE: usize = 8 * 1024;
 /// A file may be this large: positions are kept in 32 bits.
-const MAX_FILE: usize = 1 << 30;
+pub(crate) const MAX_FILE: usize = 1 << 30;
 /// More are counted, not kept.
 const MAX_PROBLEMS: usize = 1000;
 

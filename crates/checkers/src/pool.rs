@@ -7,15 +7,17 @@
 //!
 //! Memory is bounded by threads × the largest accepted `m`; between jobs a thread keeps at most 64 MiB.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use countersign::Secret;
+use countersign::{Fault, FaultKind, Secret};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -78,6 +80,20 @@ pub enum PoolError {
     Hash(#[from] HashError),
 }
 
+impl PoolError {
+    /// The error for the operator, with what was being done. Whoever meets it must let nobody in.
+    pub fn fault(self, context: impl Into<Cow<'static, str>>) -> Fault {
+        let kind = match self {
+            Self::Busy | Self::TooLate | Self::Hash(HashError::OutOfMemory { .. }) => {
+                FaultKind::Overloaded
+            }
+            Self::Closed => FaultKind::Unavailable,
+            Self::Panicked | Self::Hash(_) => FaultKind::Internal,
+        };
+        Fault::new(kind, context).caused_by(self)
+    }
+}
+
 /// A bounded pool of threads that verify and create hashes. Dropping it closes it; running hashes
 /// finish unheard.
 pub struct HashPool {
@@ -91,6 +107,7 @@ pub struct HashPool {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    computed: AtomicU64,
 }
 
 struct State {
@@ -121,6 +138,7 @@ impl HashPool {
             shared: Arc::new(Shared {
                 state: Mutex::new(State { queue, closed: false }),
                 work: Condvar::new(),
+                computed: AtomicU64::new(0),
             }),
             threads: Vec::with_capacity(options.threads.get()),
             keys: std::hash::RandomState::new(),
@@ -209,6 +227,11 @@ impl HashPool {
         self.shared.lock().queue.len()
     }
 
+    /// How many hashes the threads have computed, failed ones too. For metrics.
+    pub fn computed(&self) -> u64 {
+        self.shared.computed.load(Ordering::Relaxed)
+    }
+
     /// Takes no more jobs and drops those that wait: their callers get [`PoolError::Closed`]. Running
     /// hashes finish and are answered. Does not block.
     pub fn close(&self) {
@@ -283,6 +306,8 @@ fn run(shared: &Shared) {
             Popped::TooLate(job) => job.fail(PoolError::TooLate),
             Popped::Job(job) => {
                 clean = false;
+                // Before the answer, so that whoever has it finds it counted.
+                shared.computed.fetch_add(1, Ordering::Relaxed);
                 job.compute(&mut memory);
             }
         }
