@@ -1,6 +1,7 @@
 //! `[checker.accounts.NAME]`: the accounts in the store.
 
-use std::sync::{Arc, LazyLock};
+use std::collections::BTreeSet;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use countersign::{
     Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Directory, Exchange, Fault,
@@ -10,8 +11,13 @@ use countersign::{
 use countersign_sasl::{EXTERNAL, External};
 use countersign_store::{Account, Credential, CredentialType, Store, StoreError};
 
-use crate::hash::{Accept, Hash, Recipe};
+use crate::hash::{Accept, Hash, HashError, Recipe};
 use crate::pool::{HashPool, PoolError};
+
+/// How often a login begins anew because the account was changed while it hashed.
+const LOOKS: usize = 3;
+/// While more jobs than this wait for the pool, old hashes stay.
+const LEISURE: usize = 16;
 
 /// Checks passwords of accounts in the store, and finds them for EXTERNAL.
 ///
@@ -31,6 +37,8 @@ struct Shared {
     accept: Accept,
     /// What a password is compared with when there is none: it takes as long and never matches.
     decoy: Hash,
+    /// Credentials whose hash is being replaced.
+    rehashing: Mutex<BTreeSet<i64>>,
 }
 
 static MECHANISMS: LazyLock<[Mechanism; 2]> =
@@ -54,7 +62,8 @@ impl Accounts {
         let decoy = Hash::decoy(&recipe, salt)
             .map_err(|error| Fault::internal("the recipe for new passwords").caused_by(error))?;
         let accept = Accept::default();
-        let shared = Shared { store, pool, world, recipe, accept, decoy };
+        let rehashing = Mutex::default();
+        let shared = Shared { store, pool, world, recipe, accept, decoy, rehashing };
         Ok(Self { name: name.into(), shared: Arc::new(shared) })
     }
 }
@@ -159,41 +168,63 @@ impl PasswordExchange {
         password: Secret,
         scene: &Scene<'_>,
     ) -> Result<Step, Fault> {
-        let shared = &self.shared;
-        let Some(account) = shared.store.account(login).await.map_err(store_fault)? else {
+        let shared = Arc::clone(&self.shared);
+        let Some(mut account) = shared.store.account(login).await.map_err(store_fault)? else {
             shared.decoy(login, &password).await?;
             return Ok(Step::deny(Reason::UnknownUser));
         };
-        let now = scene.now.unix;
-        let Some(credential) = shared.matching(&account, &password, now).await? else {
-            return Ok(Step::deny(Reason::WrongCredential));
-        };
-        // Hashing took its time. What was verified must still be what counts.
-        let current = shared.store.account(login).await.map_err(store_fault)?;
-        let current = current.filter(|current| {
-            current.id == account.id
-                && current
-                    .credentials
-                    .iter()
-                    .any(|c| c.id == credential.id && c.data == credential.data)
-        });
-        let Some(account) = current else {
-            let denial = Denial::new(Reason::WrongCredential);
-            return Ok(Step::Deny(denial.because("the password was changed during this login")));
-        };
-        if let Some(denial) = unusable(&account, now) {
-            return Ok(Step::Deny(denial));
+        if let Some(driver) = &account.driver {
+            // Not known here, so that a checker that asks the driver is asked next.
+            shared.decoy(login, &password).await?;
+            let detail = format!("the driver `{driver}` vouches for this account");
+            return Ok(Step::Deny(Denial::new(Reason::UnknownUser).because(detail)));
+        }
+        for _ in 0..LOOKS {
+            let Some(credential) = shared.matching(&account, &password, scene).await? else {
+                return Ok(Step::deny(Reason::WrongCredential));
+            };
+            // Hashing took its time. What was verified must still be what counts.
+            let current = shared.store.account(login).await.map_err(store_fault)?;
+            let Some(current) = current else {
+                let detail = "the account was removed during this login";
+                return Ok(Step::Deny(Denial::new(Reason::WrongCredential).because(detail)));
+            };
+            let same = current.id == account.id && current.driver.is_none();
+            let same = same
+                && current.credentials.iter().any(|now| {
+                    now.id == credential.id && now.data == credential.data && counts(now, scene)
+                });
+            account = current;
+            if same {
+                return Ok(self.right(account, &credential, password, scene));
+            }
+            // Often it is still right: another login of the same user has just replaced an old hash.
+        }
+        let detail = "the password was changed again and again during this login";
+        Ok(Step::Deny(Denial::new(Reason::WrongCredential).because(detail)))
+    }
+
+    /// The password is right.
+    fn right(
+        &mut self,
+        account: Arc<Account>,
+        credential: &Credential,
+        password: Secret,
+        scene: &Scene<'_>,
+    ) -> Step {
+        if let Some(denial) = unusable(&account, scene.now.unix) {
+            return Step::Deny(denial);
         }
         if !account.must_change {
-            shared.rehash(&credential, password, &account.name);
-            return Ok(Step::Grant(Verified::vouch(identity(&account))));
+            self.shared.rehash(credential, password, &account.name);
+            return Step::Grant(Verified::vouch(identity(&account)));
         }
         if !scene.peer.supports.contains(&CredentialKind::NewPassphrase) {
             let detail = "the password must be changed, which cannot be asked for here";
-            return Ok(Step::Deny(Denial::new(Reason::ChangeNeeded).because(detail)));
+            return Step::Deny(Denial::new(Reason::ChangeNeeded).because(detail));
         }
         self.waits_for = WaitsFor::NewPassword(Box::new(Proven { account, password }));
-        Ok(Step::ask(new_password_round(None)))
+        Step::ask(new_password_round(None))
     }
 
     async fn change(
@@ -202,7 +233,7 @@ impl PasswordExchange {
         new: Secret,
         scene: &Scene<'_>,
     ) -> Result<Step, Fault> {
-        let shared = &self.shared;
+        let shared = Arc::clone(&self.shared);
         let name = &proven.account.name;
         let same = Text::message("password.same", "the new password is the old one");
         let wrong = match password_rules(name, &new) {
@@ -211,31 +242,39 @@ impl PasswordExchange {
             Err(why) => Some(why),
         };
         if let Some(why) = wrong {
-            self.waits_for = WaitsFor::NewPassword(Box::new(proven));
-            return Ok(Step::ask(new_password_round(Some(why))));
+            return Ok(self.again(proven, why));
         }
         let mut salt = [0; 16];
         scene.world.fill(&mut salt);
-        let hash = shared.pool.create(shared.recipe, new, salt, name).await.map_err(pool_fault)?;
-        let hash = Secret::from(hash.expose_text());
-        // The person may have taken minutes. The account must be as it was when the old password was
-        // right; otherwise an administrator has said something since.
-        let current = shared.store.account(name).await.map_err(store_fault)?;
-        let now = scene.now.unix;
-        match current {
-            Some(current) if current.revision == proven.account.revision => {}
-            _ => {
-                let detail = "the account was changed during this login";
-                return Ok(
-                    Step::Deny(Denial::new(Reason::WrongCredential).because(detail)).claiming(name)
-                );
+        let hash = match shared.pool.create(shared.recipe, new, salt, name).await {
+            Ok(hash) => Secret::from(hash.expose_text()),
+            // Whoever chose the recipe chose its limits; the person can only choose another password.
+            Err(PoolError::Hash(HashError::Password { reason, .. })) => {
+                return Ok(self.again(proven, Text::verbatim(reason)));
             }
+            Err(error) => return Err(error.fault("hashing a new password")),
+        };
+        // The person may have taken minutes. The account must be as it was when the old password was
+        // right; otherwise an administrator has said something since, maybe in another process a moment
+        // ago: so not by the copy in memory.
+        let current = shared.store.read_account(name).await.map_err(store_fault)?;
+        let now = scene.now.unix;
+        if current.is_none_or(|current| current.revision != proven.account.revision) {
+            let denial = Denial::new(Reason::WrongCredential);
+            let denial = denial.because("the account was changed during this login");
+            return Ok(Step::Deny(denial).claiming(name));
         }
         if let Some(denial) = unusable(&proven.account, now) {
             return Ok(Step::Deny(denial).claiming(name));
         }
         shared.store.set_password(name, &hash, false, now).await.map_err(store_fault)?;
         Ok(Step::Grant(Verified::vouch(identity(&proven.account))))
+    }
+
+    /// Asks once more. How often is the conversation's to say.
+    fn again(&mut self, proven: Proven, why: Text) -> Step {
+        self.waits_for = WaitsFor::NewPassword(Box::new(proven));
+        Step::ask(new_password_round(Some(why)))
     }
 }
 
@@ -245,11 +284,11 @@ impl Shared {
         &self,
         account: &Account,
         password: &Secret,
-        now: i64,
+        scene: &Scene<'_>,
     ) -> Result<Option<Credential>, Fault> {
         let mut compared = false;
         for credential in account.credentials_of(&CredentialType::Password) {
-            if credential.expires.is_some_and(|expires| expires <= now) {
+            if !counts(credential, scene) {
                 continue;
             }
             let text = credential.data.to_str().unwrap_or_default();
@@ -262,7 +301,7 @@ impl Shared {
             })?;
             compared = true;
             let verdict = self.pool.verify(&hash, password.clone(), &account.name).await;
-            if verdict.map_err(pool_fault)? {
+            if verdict.map_err(verifying)? {
                 return Ok(Some(credential.clone()));
             }
         }
@@ -273,8 +312,12 @@ impl Shared {
         Ok(None)
     }
 
+    fn rehashing(&self) -> MutexGuard<'_, BTreeSet<i64>> {
+        self.rehashing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn decoy(&self, login: &str, password: &Secret) -> Result<(), Fault> {
-        self.pool.verify(&self.decoy, password.clone(), login).await.map_err(pool_fault)?;
+        self.pool.verify(&self.decoy, password.clone(), login).await.map_err(verifying)?;
         Ok(())
     }
 
@@ -285,25 +328,47 @@ impl Shared {
         if !hash.outdated(&self.recipe) {
             return;
         }
+        // It can wait for the next login; those who log in cannot.
+        if self.pool.waiting() > LEISURE {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Some(busy) = Rehashing::begin(self, credential.id) else { return };
         let mut salt = [0; 16];
         self.world.fill(&mut salt);
-        let (shared, credential, name) = (Arc::clone(self), credential.clone(), name.to_owned());
-        let replacing = async move {
-            let new = shared.pool.create(shared.recipe, password, salt, &name).await;
-            let new = new.map_err(|error| error.to_string())?;
-            let text = Secret::from(new.expose_text());
+        let (credential, name) = (credential.clone(), name.to_owned());
+        runtime.spawn(async move {
+            let shared = &busy.shared;
+            let new = match shared.pool.create(shared.recipe, password, salt, &name).await {
+                Ok(new) => Secret::from(new.expose_text()),
+                // It is tried again at the next login.
+                Err(error) => return tracing::warn!(%error, "cannot hash a password anew"),
+            };
             let replaced =
-                shared.store.replace_credential_data(credential.id, &credential.data, &text);
-            replaced.await.map_err(|error| error.to_string())
-        };
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                if let Err(error) = replacing.await {
-                    // It is tried again at the next login.
-                    tracing::warn!(error, "cannot replace an old password hash");
-                }
-            });
-        }
+                shared.store.replace_credential_data(credential.id, &credential.data, &new);
+            if let Err(error) = replaced.await {
+                tracing::warn!(%error, "cannot replace an old password hash");
+            }
+        });
+    }
+}
+
+/// A credential whose hash is being replaced: once, however many logins there are at a time.
+struct Rehashing {
+    shared: Arc<Shared>,
+    credential: i64,
+}
+
+impl Rehashing {
+    fn begin(shared: &Arc<Shared>, credential: i64) -> Option<Self> {
+        let begun = shared.rehashing().insert(credential);
+        begun.then(|| Self { shared: Arc::clone(shared), credential })
+    }
+}
+
+impl Drop for Rehashing {
+    fn drop(&mut self) {
+        self.shared.rehashing().remove(&self.credential);
     }
 }
 
@@ -317,6 +382,15 @@ impl Directory for Shared {
             None => Verdict::Is(Verified::vouch(identity(&account))),
         })
     }
+}
+
+/// Whether a credential can prove anything now and here: its scope, where it has one, is the services that
+/// it is for, with blanks between.
+fn counts(credential: &Credential, scene: &Scene<'_>) -> bool {
+    let expired = credential.expires.is_some_and(|expires| expires <= scene.now.unix);
+    let mut services = credential.scope.iter().flat_map(|scope| scope.split_ascii_whitespace());
+    let here = credential.scope.is_none() || services.any(|name| *name == *scene.peer.service);
+    here && !expired
 }
 
 /// Why an account lets nobody in, if it does not.
@@ -353,6 +427,6 @@ fn store_fault(error: StoreError) -> Fault {
     Fault::new(kind, "the account store").caused_by(error)
 }
 
-fn pool_fault(error: PoolError) -> Fault {
-    Fault::new(FaultKind::Overloaded, "verifying a password hash").caused_by(error)
+fn verifying(error: PoolError) -> Fault {
+    error.fault("verifying a password hash")
 }
