@@ -5,12 +5,17 @@ use std::sync::Arc;
 use countersign::Secret;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
+use zeroize::Zeroize as _;
 
 use super::limits::{Accept, Recipe};
 use super::scheme::{Data, Family, Parsed};
 use super::{Cost, HashError, Memory};
 
-struct Plain(Secret);
+struct Plain {
+    password: Secret,
+    /// Of the password, so that a login computes one and not two.
+    digest: [u8; 32],
+}
 
 pub(super) fn parse(data: &Data<'_>, accept: &Accept) -> Parsed {
     if !accept.allow_plain {
@@ -21,7 +26,15 @@ pub(super) fn parse(data: &Data<'_>, accept: &Accept) -> Parsed {
         // Somebody forgot to fill it in, more likely than that anybody may log in without one.
         return Err(data.malformed("the password is empty"));
     }
-    Ok(Arc::new(Plain(Secret::from(text.as_str()))))
+    let digest = Sha256::digest(text.as_bytes()).into();
+    Ok(Arc::new(Plain { password: Secret::from(text.as_str()), digest }))
+}
+
+/// The digest of a password gives it away as well as a fast hash does.
+impl Drop for Plain {
+    fn drop(&mut self) {
+        self.digest.zeroize();
+    }
 }
 
 impl Family for Plain {
@@ -35,13 +48,12 @@ impl Family for Plain {
 
     fn verify(&self, password: &[u8], _: &mut Memory) -> Result<bool, HashError> {
         // A comparison of the two as they are ends early when their lengths differ.
-        let given = Sha256::digest(password);
-        Ok(given.ct_eq(&Sha256::digest(self.0.expose())).into())
+        Ok(Sha256::digest(password).ct_eq(&self.digest).into())
     }
 
     fn data(&self) -> String {
         // Made from text, so it is text.
-        self.0.to_str().unwrap_or_default().to_owned()
+        self.password.to_str().unwrap_or_default().to_owned()
     }
 
     fn weaker_than(&self, _: &Recipe) -> bool {
