@@ -1,2 +1,38 @@
-//! Placeholder.
-fn main() {}
+//! `countersign`: the server, and everything around it, as one command.
+#![forbid(unsafe_code)]
+
+mod args;
+mod audit;
+mod check;
+mod explain;
+mod failure;
+mod generate;
+mod login;
+mod moment;
+mod place;
+mod serve;
+mod table;
+mod user;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Command, Countersign};
+
+fn main() -> ExitCode {
+    let Countersign { command } = Countersign::parse();
+    let done = match command {
+        Command::Serve(args) => serve::run(args),
+        Command::Login(args) => login::run(&args),
+        Command::User { command } => user::run(command),
+        Command::Explain(args) => explain::run(&args),
+        Command::CheckConfig(args) => check::run(&args),
+        Command::Audit(args) => audit::run(args),
+        Command::Generate { command } => generate::run(&command),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -11,11 +11,6 @@ pub fn accounts(data: &Path) -> PathBuf {
     data.join("accounts.db")
 }
 
-/// The socket within a data folder at which a running server hears of changes by other programs.
-pub fn control(data: &Path) -> PathBuf {
-    data.join("run").join("control")
-}
-
 /// The data folder of this process: systemd's `STATE_DIRECTORY`, else `/var/lib/countersign` for root,
 /// else the user's own (`XDG_DATA_HOME`, or `.local/share` at home). `None`: the user has no home.
 pub fn default_data() -> Option<PathBuf> {

@@ -153,7 +153,7 @@ async fn mistakes_are_refused_and_change_nothing() {
         (
             NewUser { password: Some(Secret::from("bobbobbob")), ..NewUser::named("BobBobBob") },
             AdminErrorKind::Invalid,
-            "own name",
+            "user name",
         ),
     ] {
         let error = admin.add_user(wrong).await.unwrap_err();

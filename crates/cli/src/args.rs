@@ -1,0 +1,334 @@
+//! The command line. Help texts are written here; the man pages are made of them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueHint};
+use countersign_responders::answers::Source;
+
+use crate::moment::{Ahead, Since};
+
+/// Pluggable authentication for servers.
+///
+/// `countersign serve` starts a server on an account store of its own; the other commands administer the
+/// accounts, log in, and say what happened.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Countersign {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the server until it is told to stop (SIGTERM, Ctrl-C)
+    Serve(ServeArgs),
+    /// Log in at a running server
+    ///
+    /// Exit codes: 0 let in, 1 refused, 2 wrong usage, 3 the server is out of reach or broken.
+    Login(LoginArgs),
+    /// Administer users
+    ///
+    /// Works on the account store itself, whether a server runs or not. A running server is told.
+    User {
+        #[command(subcommand)]
+        command: UserCommand,
+    },
+    /// Say what would happen at a user's login, and what did happen
+    Explain(ExplainArgs),
+    /// Check the configuration, and say what would listen and who would be asked for what
+    CheckConfig(PlaceArgs),
+    /// Show recent logins and administrators' acts, newest first
+    Audit(AuditArgs),
+    /// Write man pages or shell completions
+    #[command(hide = true)]
+    Generate {
+        #[command(subcommand)]
+        command: GenerateCommand,
+    },
+}
+
+/// Where the accounts are.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceArgs {
+    /// The data folder
+    ///
+    /// Without it: systemd's STATE_DIRECTORY, else /var/lib/countersign for root, else
+    /// $XDG_DATA_HOME/countersign or ~/.local/share/countersign.
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) data: Option<PathBuf>,
+    /// The configuration file of the server; none is needed
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Listen for HTTP here, in the place of every configured HTTP listener
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) http: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The server's address
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8080", value_hint = ValueHint::Url)]
+    pub(crate) server: String,
+    /// What the login is for; the server's policy may depend on it
+    #[arg(long, default_value = "http")]
+    pub(crate) service: String,
+    /// One mechanism, instead of whatever the server offers
+    #[arg(long)]
+    pub(crate) mechanism: Option<String>,
+    /// Your user name; asked for if left out
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Read answers as JSON, by question name, from a file that nobody else may read, or from standard
+    /// input (-): {"username": "alice", "password": "…"}
+    #[arg(long, value_name = "FILE|-", value_hint = ValueHint::FilePath)]
+    pub(crate) answers: Option<Source>,
+    /// Print the server's reply as JSON, with the session's token, and keep the session
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Send passwords unencrypted to a server that is not on this machine
+    #[arg(long)]
+    pub(crate) insecure: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum UserCommand {
+    /// Add a user; asks for the password
+    Add(AddArgs),
+    /// Change a user
+    Set(SetArgs),
+    /// List users
+    List(ListArgs),
+    /// Show a user, without secrets
+    Show(NameArgs),
+    /// Remove a user, with everything that belongs to them, and end their sessions
+    Remove(RemoveArgs),
+    /// Set a user's password, and end their sessions
+    Passwd(PasswdArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddArgs {
+    /// The user's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Read the password from the first line of standard input
+    #[arg(long, conflicts_with = "no_password")]
+    pub(crate) password_stdin: bool,
+    /// Add the user without a password
+    #[arg(long)]
+    pub(crate) no_password: bool,
+    /// A group to be in; created if there is none. Repeatable
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// A group to be in and to administer. Repeatable
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) admin_of: Vec<String>,
+    /// A security label to have. Repeatable
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// An attribute. Repeatable, also with the same name for several values
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub(crate) attributes: Vec<(String, String)>,
+    /// The password must be changed at the first login
+    #[arg(long)]
+    pub(crate) must_change: bool,
+    /// From when on the account lets nobody in: 2026-12-31, 2026-12-31T18:00:00Z, or 30d from now
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) expires: Option<Ahead>,
+    /// Add the account disabled
+    #[arg(long)]
+    pub(crate) disabled: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SetArgs {
+    /// The user's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Let the user in again
+    #[arg(long, conflicts_with = "disable")]
+    pub(crate) enable: bool,
+    /// Let the user in no more, and end their sessions
+    #[arg(long)]
+    pub(crate) disable: bool,
+    /// The password must be changed at the next login
+    #[arg(long, conflicts_with = "no_must_change")]
+    pub(crate) must_change: bool,
+    /// The password need not be changed
+    #[arg(long)]
+    pub(crate) no_must_change: bool,
+    /// From when on the account lets nobody in: a date, a time, 30d from now, or never
+    #[arg(long, value_name = "WHEN|never")]
+    pub(crate) expires: Option<Ahead>,
+    /// A group to be in as a plain member; created if there is none. Repeatable
+    #[arg(long = "group", value_name = "GROUP")]
+    pub(crate) groups: Vec<String>,
+    /// A group to be in and to administer. Repeatable
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) admin_of: Vec<String>,
+    /// A group to be taken out of. Repeatable
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) leave: Vec<String>,
+    /// A security label to have. Repeatable
+    #[arg(long = "label", value_name = "LABEL")]
+    pub(crate) labels: Vec<String>,
+    /// A security label to lose. Repeatable
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) unlabel: Vec<String>,
+    /// An attribute, in place of all values that it has. Repeat with the same name for several values
+    #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
+    pub(crate) attributes: Vec<(String, String)>,
+    /// An attribute to lose. Repeatable
+    #[arg(long, value_name = "NAME")]
+    pub(crate) unset: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Only names that begin so
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub(crate) prefix: String,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NameArgs {
+    /// The user's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The user's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PasswdArgs {
+    /// The user's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+    /// The password must be changed at the next login
+    #[arg(long)]
+    pub(crate) must_change: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The user's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// What the login is for
+    #[arg(long)]
+    pub(crate) service: String,
+    /// One mechanism only
+    #[arg(long)]
+    pub(crate) mechanism: Option<String>,
+    /// How many past decisions to show
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Only this user, by claimed or proven name
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// Not before: 1h ago, 2026-11-22, 2026-11-22T18:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<Since>,
+    /// Only these
+    #[arg(long, value_parser = ["granted", "denied", "fault", "changed"])]
+    pub(crate) outcome: Option<String>,
+    /// At most so many, up to 1000
+    #[arg(long, default_value_t = 50, value_name = "N")]
+    pub(crate) limit: usize,
+    /// As JSON, one event a line
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GenerateCommand {
+    /// Man pages, one for each command
+    Man {
+        /// The folder to write into
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+    /// Completions for bash, zsh and fish
+    Completions {
+        /// The folder to write into
+        #[arg(value_hint = ValueHint::DirPath)]
+        folder: PathBuf,
+    },
+}
+
+fn attribute(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("write NAME=VALUE, such as mail=alice@example.org".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Countersign::command().debug_assert();
+    }
+
+    /// Every user of a machine can read the arguments of every process.
+    #[test]
+    fn no_argument_takes_a_secret() {
+        fn look(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let id = argument.get_id().as_str();
+                let secret =
+                    ["password", "token", "otp", "pin"].iter().any(|word| id.contains(word));
+                assert!(!secret || !argument.get_action().takes_values(), "{id}");
+            }
+            command.get_subcommands().for_each(look);
+        }
+        let mut command = Countersign::command();
+        command.build();
+        look(&command);
+    }
+
+    #[test]
+    fn attributes_have_a_name() {
+        assert_eq!(attribute("mail=a=b").unwrap(), ("mail".into(), "a=b".into()));
+        assert!(attribute("=x").is_err() && attribute("mail").is_err());
+    }
+}

@@ -1,0 +1,98 @@
+//! The data folder, the store in it, and whoever runs a server on it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use countersign_checkers::hash::Recipe;
+use countersign_checkers::pool::{HashPool, PoolOptions};
+use countersign_server::admin::Admin;
+use countersign_server::config::Config;
+use countersign_server::control::{self, Refreshed};
+use countersign_server::paths;
+use countersign_server::registry::Registry;
+use countersign_server::world::SystemWorld;
+use countersign_store::{OpenOptions, Store};
+
+use crate::args::PlaceArgs;
+use crate::failure::Failure;
+
+/// A data folder, with the configuration that says what is where in it.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) config: Config,
+}
+
+impl Place {
+    pub(crate) fn of(args: &PlaceArgs) -> Result<Self, Failure> {
+        let data = data(args.data.as_deref())?;
+        let registry = Registry::built_in();
+        let config = match &args.config {
+            Some(path) => Config::load(path, &data, &registry)?,
+            None => Config::without_file(&data, &registry),
+        };
+        Ok(Self { config })
+    }
+
+    /// How new passwords are hashed.
+    pub(crate) fn recipe(&self) -> Recipe {
+        let accounts = &self.config.accounts;
+        Recipe::Argon2id {
+            memory_kib: accounts.argon2_memory_kib,
+            passes: accounts.argon2_passes,
+            lanes: 1,
+        }
+    }
+
+    /// The store, which must be there.
+    pub(crate) async fn store(&self) -> Result<Store, Failure> {
+        // One look at a few accounts: no use for a copy in memory or many readers.
+        let options = OpenOptions::default().cache_capacity(0).readers(1);
+        Ok(Store::open(&self.config.store, options).await?)
+    }
+
+    /// An administrator at work on the store, in the name of this process's user.
+    pub(crate) async fn admin(&self) -> Result<Admin, Failure> {
+        let store = self.store().await?;
+        let actor = format!("command line, uid {}", rustix::process::getuid().as_raw());
+        Ok(Admin::new(store, hasher()?, self.recipe(), SystemWorld::new()).by(actor))
+    }
+
+    /// Tells the server that runs on this folder, if one does, that something has changed.
+    pub(crate) fn tell(&self) {
+        match control::refresh(&self.config.data) {
+            Refreshed::Told | Refreshed::NoServer => {}
+            Refreshed::Untold(error) => eprintln!(
+                "warning: the running server could not be told ({error}); it notices by itself within a \
+                 second"
+            ),
+        }
+    }
+}
+
+/// A thread for one password at a time.
+pub(crate) fn hasher() -> Result<Arc<HashPool>, Failure> {
+    let options = PoolOptions {
+        threads: std::num::NonZeroUsize::MIN,
+        // Somebody waits for this one, and for nothing else.
+        niceness: 0,
+        ..PoolOptions::default()
+    };
+    let pool = HashPool::start(&options);
+    pool.map(Arc::new).map_err(|error| Failure::broken(format!("cannot start a thread: {error}")))
+}
+
+/// The data folder that was named, or the platform's.
+pub(crate) fn data(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    match named {
+        Some(folder) => Ok(folder.to_owned()),
+        None => paths::default_data().ok_or_else(|| {
+            Failure::usage("this user has no home folder: name the data folder with --data DIR")
+        }),
+    }
+}
+
+/// Runs the asynchronous part of a command.
+pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::broken(format!("cannot start: {error}")))?.block_on(work)
+}
