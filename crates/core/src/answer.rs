@@ -129,4 +129,14 @@ mod tests {
         assert_eq!(answers.text("b"), None);
         assert_eq!(answers.find("c"), None);
     }
+
+    #[test]
+    fn two_of_one_name_keep_their_order() {
+        let mut answers = Answers::new().with("b", "x").with("a", "1").with("a", "2");
+        assert_eq!(answers.take("b"), Some(Answer::from("x")));
+        assert_eq!(answers.text("a"), Some("1"));
+        assert_eq!(answers.take("a"), Some(Answer::from("1")));
+        assert_eq!(answers.take("a"), Some(Answer::from("2")));
+        assert_eq!((answers.take("a"), answers.size()), (None, 0));
+    }
 }
