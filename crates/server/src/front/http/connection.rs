@@ -26,7 +26,8 @@ use super::{App, Client, HttpOptions, routes};
 use crate::engine::Engine;
 use crate::front::Stop;
 
-/// A request's head: the line and all headers together.
+/// A request's head: the line and all headers together. It is looked at when a head is not complete, so
+/// that one may be somewhat longer when it comes at once.
 const HEAD_BYTES: usize = 32 * 1024;
 const HEADERS: usize = 64;
 
@@ -39,7 +40,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     cache-control: no-store\r\n\
     retry-after: 1\r\n\
     connection: close\r\n\
-    content-length: 60\r\n\r\n\
+    content-length: 61\r\n\r\n\
     {\"status\":\"error\",\"error\":\"too many connections; try later\"}\n";
 
 /// Serves HTTP/1.1 until a stop is asked for, and then until the requests under way are done.

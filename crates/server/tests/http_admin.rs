@@ -1,0 +1,150 @@
+//! The administrator's API over a real listener.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::http::Running;
+
+#[tokio::test]
+async fn only_administrators_of_this_moment() {
+    let server = Running::new().await;
+    let (ada, root) = (server.token_of("ada").await, server.token_of("root").await);
+    let list =
+        async |token: &str| server.call_as(token, "GET", "/v1/users", Value::Null).await.status;
+    assert_eq!((list("").await, list("x").await, list(&ada).await), (401, 401, 403));
+    assert_eq!(list(&root).await, 200);
+    for (method, path) in [
+        ("POST", "/v1/users"),
+        ("GET", "/v1/users/ada"),
+        ("PATCH", "/v1/users/ada"),
+        ("DELETE", "/v1/users/root"),
+        ("PUT", "/v1/users/root/password"),
+        ("GET", "/v1/groups"),
+        ("POST", "/v1/groups"),
+        ("DELETE", "/v1/groups/administrators"),
+        ("GET", "/v1/groups/administrators/members"),
+        ("PUT", "/v1/groups/administrators/members/ada"),
+        ("DELETE", "/v1/groups/administrators/members/root"),
+        ("GET", "/v1/audit"),
+    ] {
+        let reply = server.call_as(&ada, method, path, json!({})).await;
+        assert_eq!(reply.status, 403, "{method} {path}: {reply:?}");
+        let reply = server.call_as("", method, path, json!({})).await;
+        assert_eq!(reply.status, 401, "{method} {path}: {reply:?}");
+    }
+    // The session of `root` stays, and says nothing about groups that counts.
+    let store = &server.place.engine.store;
+    store.add_member("administrators", "ada", false).await.unwrap();
+    store.remove_member("administrators", "root").await.unwrap();
+    assert_eq!((list(&ada).await, list(&root).await), (200, 403));
+    let off = countersign_store::AccountUpdate { enabled: Some(false), ..Default::default() };
+    store.update_account("ada", &off).await.unwrap();
+    assert_eq!(list(&ada).await, 401);
+}
+
+#[tokio::test]
+async fn a_user_from_beginning_to_end() {
+    let server = Running::new().await;
+    let root = server.token_of("root").await;
+    let call = async |method: &str, path: &str, body: Value| {
+        server.call_as(&root, method, path, body).await
+    };
+    let new = json!({"name": "grace h/1", "password": "nano seconds", "groups": [{"name": "navy"}],
+        "create_groups": true, "attributes": {"mail": ["g@example.org"]}});
+    let added = call("POST", "/v1/users", new.clone()).await;
+    assert_eq!(added.status, 201, "{added:?}");
+    assert_eq!(added.json()["created_groups"], json!(["navy"]));
+    let path = added.header("location").unwrap().to_owned();
+    assert_eq!(path, "/v1/users/grace%20h%2F1");
+    assert_eq!(call("POST", "/v1/users", new).await.status, 409);
+
+    let shown = call("GET", &path, Value::Null).await.json();
+    assert_eq!(shown["groups"], json!([{"name": "navy"}]));
+    assert_eq!(shown["credentials"][0]["scheme"], "ARGON2ID");
+    let page = call("GET", "/v1/users?prefix=g&limit=5", Value::Null).await.json();
+    assert_eq!(page["users"].as_array().unwrap().len(), 1);
+    let page = call("GET", "/v1/users?after=grace%20h%2F1", Value::Null).await.json();
+    assert_eq!(page["users"][0]["name"], "root");
+
+    let change = json!({"enabled": false, "expires": "2030-01-01T00:00:00Z", "labels": ["x"]});
+    assert_eq!(call("PATCH", &path, change).await.status, 200);
+    let shown = call("GET", &path, Value::Null).await.json();
+    assert_eq!((&shown["enabled"], &shown["labels"]), (&json!(false), &json!(["x"])));
+    let password = json!({"password": "another long one", "must_change": true});
+    assert_eq!(call("PUT", &format!("{path}/password"), password).await.status, 200);
+    assert_eq!(call("GET", &path, Value::Null).await.json()["must_change"], true);
+    let short = call("PUT", &format!("{path}/password"), json!({"password": "x"})).await;
+    assert_eq!(short.status, 400);
+    assert!(short.error().starts_with("password: "));
+    assert_eq!(call("DELETE", &path, Value::Null).await.status, 204);
+    assert_eq!(call("GET", &path, Value::Null).await.status, 404);
+
+    let audit = call("GET", "/v1/audit?outcome=changed", Value::Null).await.json();
+    let acts: Vec<_> = audit["events"].as_array().unwrap().iter().rev().collect();
+    let reasons: Vec<_> = acts.iter().map(|event| event["reason"].as_str().unwrap()).collect();
+    assert_eq!(reasons, ["user-add", "user-set", "password-set", "user-remove"]);
+    assert!(acts.iter().all(|event| event["peer"] == "http root"));
+    assert!(acts.iter().all(|event| event["claimed"] == "grace h/1"));
+}
+
+#[tokio::test]
+async fn groups_and_members() {
+    let server = Running::new().await;
+    let root = server.token_of("root").await;
+    let call = async |method: &str, path: &str, body: Value| {
+        server.call_as(&root, method, path, body).await
+    };
+    assert_eq!(call("POST", "/v1/groups", json!({"name": "ops", "gid": 100})).await.status, 201);
+    assert_eq!(call("POST", "/v1/groups", json!({"name": "ops"})).await.status, 409);
+    assert_eq!(call("POST", "/v1/groups", json!({"name": "a,b"})).await.status, 400);
+    let groups = call("GET", "/v1/groups?prefix=o", Value::Null).await.json();
+    assert_eq!(groups["groups"], json!([{"name": "ops", "gid": 100, "description": ""}]));
+
+    let ada = "/v1/groups/ops/members/ada";
+    assert_eq!(call("PUT", ada, json!({"admin": true})).await.status, 204);
+    assert_eq!(call("PUT", "/v1/groups/none/members/ada", json!({})).await.status, 404);
+    assert_eq!(call("PUT", "/v1/groups/ops/members/nobody", json!({})).await.status, 404);
+    let members = call("GET", "/v1/groups/ops/members", Value::Null).await.json();
+    assert_eq!(members["members"], json!([{"name": "ada", "admin": true}]));
+    assert_eq!(call("DELETE", ada, Value::Null).await.status, 204);
+    assert_eq!(call("DELETE", ada, Value::Null).await.status, 404);
+    assert_eq!(call("DELETE", "/v1/groups/ops", Value::Null).await.status, 204);
+    assert_eq!(call("DELETE", "/v1/groups/ops", Value::Null).await.status, 404);
+}
+
+#[tokio::test]
+async fn wrong_requests_name_what_is_wrong() {
+    let server = Running::new().await;
+    let root = server.token_of("root").await;
+    for (method, path, body, why) in [
+        ("POST", "/v1/users", json!({"name": "x", "pasword": "y"}), "unknown field `pasword`"),
+        ("POST", "/v1/users", json!({}), "missing field `name`"),
+        ("PATCH", "/v1/users/ada", json!({"remove_labels": ["l"]}), "remove_labels"),
+        ("GET", "/v1/users?limt=5", Value::Null, "unknown field `limt`"),
+        ("GET", "/v1/users?limit=many", Value::Null, "limit"),
+        ("GET", "/v1/audit?outcome=good", Value::Null, "`good` is none of"),
+        ("GET", "/v1/users/%ff", Value::Null, "UTF-8"),
+    ] {
+        let reply = server.call_as(&root, method, path, body).await;
+        assert_eq!(reply.status, 400, "{reply:?}");
+        assert!(reply.error().contains(why), "{reply:?}");
+    }
+    let twice = br#"{"attributes":{"mail":["a"],"mail":["b"]}}"#;
+    let bearer = format!("Bearer {root}");
+    let headers = [("authorization", &*bearer), ("content-type", "application/json")];
+    let reply = server.send("PATCH", "/v1/users/ada", &headers, twice).await;
+    assert_eq!(reply.status, 400);
+    assert!(reply.error().contains("duplicate field `mail`"));
+}
+
+#[tokio::test]
+async fn disabling_a_user_ends_their_sessions() {
+    let server = Running::new().await;
+    let (ada, root) = (server.token_of("ada").await, server.token_of("root").await);
+    let off = json!({"enabled": false});
+    let done = server.call_as(&root, "PATCH", "/v1/users/ada", off).await.json();
+    assert_eq!(done["ended_sessions"], 1);
+    let on = json!({"enabled": true});
+    assert_eq!(server.call_as(&root, "PATCH", "/v1/users/ada", on).await.status, 200);
+    assert_eq!(server.call_as(&ada, "GET", "/v1/session", Value::Null).await.status, 401);
+}
