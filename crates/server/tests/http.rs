@@ -295,6 +295,11 @@ async fn a_client_that_leaves_is_in_the_record_and_has_no_session() {
     let gate = std::sync::Arc::clone(&server.place.gate);
     tokio::time::timeout(support::PATIENCE, gate.reached.notified()).await.unwrap();
     drop(stream);
+    // Noticed before the checker says yes.
+    support::eventually(|| async {
+        server.place.engine.metrics.connections.load(std::sync::atomic::Ordering::Relaxed) == 0
+    })
+    .await;
     gate.open.notify_one();
     let place = server.stop().await;
     let audit = place.audit();
