@@ -13,7 +13,7 @@ use crate::moment::{Ahead, Since};
 /// `countersign serve` starts a server on an account store of its own; the other commands administer the
 /// accounts, log in, and say what happened.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "countersign", version, propagate_version = true, arg_required_else_help = true)]
 pub(crate) struct Countersign {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -1,5 +1,7 @@
 //! `countersign audit`
 
+use std::collections::BTreeMap;
+
 use countersign_server::admin::{AuditQuery, AuditView};
 
 use crate::args::AuditArgs;
@@ -43,8 +45,6 @@ pub(crate) fn show(events: &[AuditView]) {
         };
         let by = [event.checker.as_deref(), event.mechanism.as_deref()];
         let by: Vec<_> = by.into_iter().flatten().map(shown).collect();
-        let why = [&event.reason, &event.detail].into_iter().filter(|text| !text.is_empty());
-        let why: Vec<_> = why.map(|text| shown(text)).collect();
         table.add_row([
             event.at.to_string(),
             shown(&event.outcome),
@@ -52,12 +52,52 @@ pub(crate) fn show(events: &[AuditView]) {
             or_dash(Some(&event.service)),
             or_dash(Some(&event.peer)),
             or_dash(Some(&by.join(" "))),
-            or_dash(Some(&why.join(": "))),
+            or_dash(Some(&why(event))),
         ]);
     }
     print(&table);
 }
 
+/// The true reason, and what each checker said where that is more than the reason.
+fn why(event: &AuditView) -> String {
+    let (detail, tried) = match event.detail.rsplit_once("; ") {
+        Some((detail, tried)) if tried.starts_with('{') => (detail, tried),
+        _ if event.detail.starts_with('{') => ("", event.detail.as_str()),
+        _ => (event.detail.as_str(), ""),
+    };
+    let tried = serde_json::from_str::<BTreeMap<String, String>>(tried).unwrap_or_default();
+    let more = tried.len() > 1 || tried.values().any(|said| *said != event.reason);
+    let tried: Vec<_> = match more {
+        true => tried.iter().map(|(checker, said)| format!("{checker} {said}")).collect(),
+        false => Vec::new(),
+    };
+    let parts = [&event.reason, detail, &tried.join(", ")].map(str::to_owned);
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(": ")
+}
+
 fn json(event: &AuditView) -> Result<String, Failure> {
     serde_json::to_string(event).map_err(|error| Failure::broken(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_each_checker_said_is_told_where_it_is_more() {
+        let mut event: AuditView = serde_json::from_value(serde_json::json!({
+            "id": 1, "at": 0, "outcome": "denied", "claimed": "ada", "subject": null,
+            "service": "imap", "peer": "", "checker": null, "mechanism": null,
+            "reason": "wrong-credential", "detail": "{\"accounts.main\":\"wrong-credential\"}"
+        }))
+        .unwrap();
+        assert_eq!(why(&event), "wrong-credential");
+        event.detail = r#"too late; {"a.b":"unknown-user","c.d":"wrong-credential"}"#.into();
+        assert_eq!(
+            why(&event),
+            "wrong-credential: too late: a.b unknown-user, c.d wrong-credential"
+        );
+        event.detail = "a; b".into();
+        assert_eq!(why(&event), "wrong-credential: a; b");
+    }
 }

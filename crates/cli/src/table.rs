@@ -16,7 +16,8 @@ pub(crate) fn table(head: &[&str]) -> Table {
 /// Prints a table, without the blanks at the ends of lines.
 pub(crate) fn print(table: &Table) {
     for line in table.lines() {
-        println!("{}", line.trim_end());
+        // Without lines between the columns, the padding before the first is an indent.
+        println!("{}", line.strip_prefix(' ').unwrap_or(&line).trim_end());
     }
 }
 

@@ -146,6 +146,11 @@ fn whole(from: impl Read) -> io::Result<Zeroizing<Vec<u8>>> {
 /// # Errors
 /// [`AnswersError::Malformed`].
 pub fn parse(json: &[u8], place: &str) -> Result<Answers, AnswersError> {
+    if json.trim_ascii().is_empty() {
+        let why = "expected one object with an answer for each question name, and there is nothing";
+        let (place, why) = (place.to_owned(), why.to_owned());
+        return Err(AnswersError::Malformed { place, line: 1, column: 1, why });
+    }
     serde_json::from_slice::<Parsed>(json).map(|parsed| parsed.0).map_err(|error| {
         let why = error.to_string();
         // The place is told once.
@@ -350,7 +355,7 @@ mod tests {
             (r#"["hunter2"]"#, "one object"),
             (r#""hunter2""#, "one object"),
             ("{\n\"a\": hunter2}", "line 2"),
-            ("", "line 1"),
+            (" ", "there is nothing"),
         ] {
             let error = parse(json.as_bytes(), "x.json").unwrap_err().to_string();
             assert!(error.contains(part) && error.contains("x.json"), "{error}");
