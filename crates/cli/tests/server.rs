@@ -3,6 +3,7 @@
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
 
 use common::{Folder, Person, Server, run};
 
@@ -94,6 +95,12 @@ fn the_first_administrator_logs_in_at_a_terminal() {
     let (code, shown) = person.leaves();
     assert_eq!(code, Some(1));
     assert!(shown.contains("interrupted") && !shown.contains("corr"), "{shown:?}");
+    // The server heard of it, and wrote it down; the store has it within a second.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let query = ["audit", "--json", "--outcome", "denied"];
+    while !folder.ok(&query, "").contains(r#""reason":"cancelled""#) {
+        assert!(Instant::now() < deadline, "the login was not cancelled at the server");
+    }
 }
 
 #[test]
