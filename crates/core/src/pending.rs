@@ -11,7 +11,7 @@ use crate::{Conversation, World};
 ///
 /// A conversation is taken out while a request works on it ([`Pending::take`]) and put back when it
 /// waits again ([`Pending::park`]); what is dropped in between is gone. So every state is used once, by
-/// one request. Nothing runs by itself: [`Pending::sweep`] drops what has expired, in one pass.
+/// one request. Nothing runs by itself: [`Pending::sweep`] takes out what has expired, in one pass.
 #[derive(Debug)]
 pub struct Pending<T = ()> {
     node: u16,
@@ -100,10 +100,14 @@ impl<T> Pending<T> {
         if id.node != self.node {
             return Err(NotPending::Elsewhere { node: id.node });
         }
-        let waiting = self.table().remove(&id.key).ok_or(NotPending::Unknown)?;
-        if waiting.expires_ms < world.now().steady_ms {
+        let now = world.now().steady_ms;
+        let mut table = self.table();
+        // An expired one is left to the sweep, which puts it in the record.
+        if table.get(&id.key).is_none_or(|waiting| waiting.expires_ms < now) {
             return Err(NotPending::Unknown);
         }
+        let waiting = table.remove(&id.key).ok_or(NotPending::Unknown)?;
+        drop(table);
         let Waiting { conversation, note, .. } = *waiting;
         Ok((conversation, note))
     }
@@ -114,17 +118,23 @@ impl<T> Pending<T> {
         self.table().insert(id.key, waiting);
     }
 
-    /// Drops everything that has expired, and says how many went.
-    pub fn sweep(&self, world: &dyn World) -> usize {
+    /// Takes out everything that has expired, in one pass, and gives back the conversations that still
+    /// waited for their peer: each is an attempt that came to nothing, for the record.
+    pub fn sweep(&self, world: &dyn World) -> Vec<(Conversation, T)> {
         let now = world.now().steady_ms;
         let mut table = self.table();
-        let before = table.len();
-        table.retain(|_, waiting| waiting.expires_ms >= now);
-        let gone = before - table.len();
+        let expired = table.extract_if(|_, waiting| waiting.expires_ms < now);
+        let unheard = expired.filter(|(_, waiting)| !waiting.conversation.is_over());
+        let unheard: Vec<_> = unheard
+            .map(|(_, waiting)| {
+                let Waiting { conversation, note, .. } = *waiting;
+                (conversation, note)
+            })
+            .collect();
         if table.len() * 4 < table.capacity() {
             table.shrink_to_fit();
         }
-        gone
+        unheard
     }
 
     /// How many wait.

@@ -204,6 +204,16 @@ impl Engine {
         self.enter(&peer, &login.note, outcome, login.note.claimed.as_deref(), ledger);
     }
 
+    /// Ends the logins whose time has run out between two requests, for the record.
+    pub fn sweep(&self) {
+        let mut ledger = Ledger::default();
+        for (conversation, Parked { note, .. }) in self.pending.sweep(&self.world) {
+            self.end(Login { conversation, note }, Reason::TimedOut, &mut ledger);
+        }
+        // Nobody waits to be told; that the record cannot be written has been logged.
+        let _ = self.commit(&mut ledger);
+    }
+
     /// Enters a turn into the ledger, which must be committed before the turn is told to anybody.
     pub fn settle<I: Interface>(&self, unsettled: Unsettled<I>, ledger: &mut Ledger) -> Turn<I> {
         self.settle_resumable(unsettled, ledger).0

@@ -48,7 +48,7 @@ pub async fn run(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
             }
         }
         if ticks.is_multiple_of(5) {
-            engine.pending.sweep(&engine.world);
+            engine.sweep();
             let syncing = Arc::clone(&engine);
             if tokio::task::spawn_blocking(move || syncing.audit.sync()).await.is_err() {
                 tracing::error!("syncing the audit file failed");

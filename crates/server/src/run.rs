@@ -169,7 +169,7 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
     let limits =
         PendingLimits { conversations: config.limits.conversations, ..PendingLimits::default() };
     Ok(Engine {
-        portal: portal.bounded_by(&countersign::Bounds::REQUESTS),
+        portal,
         store: store.clone(),
         audit,
         metrics: Metrics::new(config.metrics.enabled),
