@@ -251,6 +251,31 @@ fn in_order(
     Ok(ordered)
 }
 
+/// Replays of the fuzz target's corpus on the stable toolchain.
+#[doc(hidden)]
+pub mod fuzzing {
+    use super::*;
+
+    /// Any bytes as a configuration file: either it can be used, or its error can be shown.
+    pub fn config(data: &[u8]) {
+        let Ok(text) = std::str::from_utf8(data) else { return };
+        let registry = Registry::built_in();
+        match Config::parse(text, Path::new("/etc"), Path::new("/data"), &registry) {
+            Ok(config) => {
+                assert!(!config.checkers.is_empty(), "a server that asks nobody");
+                let mut names: Vec<_> = config.checkers.iter().map(|(name, _)| name).collect();
+                names.sort();
+                names.dedup();
+                assert_eq!(names.len(), config.checkers.len(), "a checker is asked twice");
+            }
+            Err(error) => {
+                let shown = error.in_file(Path::new("fuzz.toml"), text).to_string();
+                assert!(!shown.is_empty());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
