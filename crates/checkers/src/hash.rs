@@ -312,6 +312,8 @@ pub(crate) mod tests {
         ] {
             let made = Hash::create(&recipe, &Secret::from("x"), [0; 16]);
             assert!(matches!(made, Err(HashError::Malformed { .. })), "{recipe:?}");
+            let decoy = Hash::decoy(&recipe, [0; 16]);
+            assert!(matches!(decoy, Err(HashError::Malformed { .. })), "{recipe:?}");
         }
     }
 }

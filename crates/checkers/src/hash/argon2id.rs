@@ -132,6 +132,11 @@ pub(super) fn create(
     salt: [u8; 16],
     memory: &mut Memory,
 ) -> Parsed {
+    // Before anything is made: nothing is computed for a decoy, and it would fail at every use.
+    Params::new(memory_kib, passes, lanes, None).map_err(|_| HashError::Malformed {
+        scheme: "ARGON2ID",
+        reason: "m must be at least 8 × p, and t and p at least 1",
+    })?;
     let mut hash = Argon2Hash {
         algorithm: Algorithm::Argon2id,
         version: Version::V0x13,
