@@ -49,7 +49,8 @@ impl Accounts {
     ///
     /// # Errors
     ///
-    /// A fault when the recipe is none.
+    /// A fault when the recipe is impossible, or costs more than a stored hash may: a password that it
+    /// hashed could not be read again.
     pub fn new(
         name: impl Into<String>,
         store: Store,
@@ -59,9 +60,10 @@ impl Accounts {
     ) -> Result<Self, Fault> {
         let mut salt = [0; 16];
         world.fill(&mut salt);
-        let decoy = Hash::decoy(&recipe, salt)
-            .map_err(|error| Fault::internal("the recipe for new passwords").caused_by(error))?;
         let accept = Accept::default();
+        let decoy = Hash::decoy(&recipe, salt)
+            .and_then(|decoy| Hash::parse(&decoy.expose_text(), &accept))
+            .map_err(|error| Fault::internal("the recipe for new passwords").caused_by(error))?;
         let rehashing = Mutex::default();
         let shared = Shared { store, pool, world, recipe, accept, decoy, rehashing };
         Ok(Self { name: name.into(), shared: Arc::new(shared) })
@@ -430,3 +432,6 @@ fn store_fault(error: StoreError) -> Fault {
 fn verifying(error: PoolError) -> Fault {
     error.fault("verifying a password hash")
 }
+
+#[cfg(test)]
+mod tests;

@@ -171,7 +171,7 @@ impl PasswordStore for File {
             };
             if let (true, Some(entry), Some(_)) = (matches, &entry, own) {
                 return Ok(match restriction(entry) {
-                    None => Verdict::Is(Verified::vouch(identity(entry))),
+                    None => Verdict::Is(Verified::vouch(entry.identity(|| identity(entry)))),
                     Some(field) => Verdict::Not(not_enforced(field)),
                 });
             }
@@ -289,14 +289,14 @@ fn load(path: &Path, format: &Format, accept: &Accept) -> io::Result<Loaded> {
     let file = std::fs::File::open(path)?;
     let version = Version::of(&file.metadata()?);
     let settled = version.settled(SystemTime::now());
-    let size = version.size.min(MAX_FILE as u64) as usize;
-    // One allocation: what a growing vector leaves behind is not wiped.
-    let mut data = Zeroizing::new(Vec::with_capacity(size + 1));
-    file.take(MAX_FILE as u64 + 1).read_to_end(&mut data)?;
-    if data.len() > MAX_FILE {
+    if version.size > MAX_FILE as u64 {
         let why = "it is larger than 1 GiB; use a database";
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
     }
+    // One allocation: what a growing vector leaves behind is not wiped.
+    let mut data = Zeroizing::new(Vec::with_capacity(version.size as usize + 1));
+    // What was added since is seen at the next look.
+    file.take(version.size).read_to_end(&mut data)?;
     if data.is_empty() {
         let why = "it is empty; a file without users must have a comment line";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
@@ -363,15 +363,9 @@ fn not_enforced(field: &str) -> Denial {
 /// What the file says of a user besides the password, as attributes.
 fn identity(entry: &Entry<'_>) -> Identity {
     let mut identity = Identity::named(entry.name());
-    let fields = [
-        ("uid", entry.uid()),
-        ("gid", entry.gid()),
-        ("gecos", entry.gecos()),
-        ("home", entry.home()),
-        ("shell", entry.shell()),
-    ];
-    for (name, value) in fields {
-        if let Some(value) = value {
+    const NAMES: [&str; 5] = ["uid", "gid", "gecos", "home", "shell"];
+    for (name, value) in NAMES.into_iter().zip(entry.fields()) {
+        if !value.is_empty() {
             identity = identity.with(name, value);
         }
     }
@@ -384,4 +378,105 @@ fn identity(entry: &Entry<'_>) -> Identity {
 fn unreadable(path: &Path, error: io::Error) -> Fault {
     let context = format!("cannot read the password file {}", path.display());
     Fault::unavailable(context).caused_by(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::PoolOptions;
+
+    const SECRET: &str = "{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols";
+    /// From the specification of SHA-crypt.
+    const SLOW: &str = "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1";
+
+    fn decoy(text: &str) -> Option<String> {
+        let accept = Accept { allow_plain: true, ..Accept::default() };
+        let users = PasswdFile::parse(text.as_bytes(), &Format::default(), &accept);
+        assert!(users.problems().is_empty(), "{:?}", users.problems());
+        commonest(&users).map(|hash| hash.expose_text())
+    }
+
+    #[test]
+    fn the_decoy_is_of_the_commonest_scheme_and_always_the_same() {
+        let text = format!("a:{{PLAIN}}x\nb:{SECRET}\nc:{{PLAIN}}y\nd:{SECRET}\ne:{SECRET}\n");
+        assert_eq!(decoy(&text).as_deref(), Some(SECRET));
+        // Locked users say nothing about the others.
+        let slow = format!("{{SHA512-CRYPT}}{SLOW}");
+        let text = format!("a:*\nb:!\nc:*\nd:{SLOW}\ne:*\nf:\n");
+        assert_eq!(decoy(&text).as_deref(), Some(&*slow));
+        let text: String = (0..50).map(|n| format!("u{n}:{{PLAIN}}p{n}\n")).collect();
+        assert_eq!(decoy(&text).as_deref(), Some("{PLAIN}p0"));
+        // As many of two: the one that is first in the file.
+        assert_eq!(decoy(&format!("a:{SLOW}\nb:{SECRET}\n")).as_deref(), Some(&*slow));
+        assert_eq!(decoy(&format!("a:{SECRET}\nb:{SLOW}\n")).as_deref(), Some(SECRET));
+        assert_eq!(decoy("# nobody\na:*\n"), None);
+    }
+
+    #[test]
+    fn a_version_is_settled_when_the_clock_has_ticked() {
+        let at = |seconds, nanos| Version {
+            device: 1,
+            inode: 1,
+            size: 1,
+            modified: (5, 0),
+            changed: (seconds, nanos),
+        };
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_500);
+        assert!(!at(1000, 499_000_000).settled(now));
+        assert!(at(1000, 400_000_000).settled(now));
+        // Whole seconds only: it may be 1000.4 too.
+        assert!(!at(1000, 0).settled(now) && !at(999, 0).settled(now));
+        assert!(at(998, 0).settled(now));
+        // A clock that was put back ends no loop later than it must.
+        assert!(at(2000, 1).settled(now) && !at(1000, 501_000_000).settled(now));
+    }
+
+    fn file(look_every: Duration) -> (tempfile::TempDir, File) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users");
+        std::fs::write(&path, format!("ada:{SECRET}\n")).unwrap();
+        let pool = Arc::new(HashPool::start(&PoolOptions::default()).unwrap());
+        let file = File::open(path, Format::default(), Accept::default(), pool).unwrap();
+        (folder, file.looking_every(look_every))
+    }
+
+    fn check(file: &File) -> Result<bool, FaultKind> {
+        let password = Secret::from("secret");
+        let checked = countersign::testing::now_or_never(file.check("ada", &password));
+        let verdict = checked.expect("without a runtime nothing waits");
+        verdict.map(|v| matches!(v, Verdict::Is(_))).map_err(|fault| fault.kind())
+    }
+
+    /// A file server that has gone away: for a while by what was read, then not at all, and never on the
+    /// runtime's threads.
+    #[test]
+    fn a_look_that_hangs_refuses_after_a_while() {
+        let (folder, file) = file(Duration::ZERO);
+        let look = Look { inner: Arc::clone(&file.inner) };
+        file.inner.state().looking = true;
+        file.inner.state().looked = Instant::now();
+        assert_eq!(check(&file), Ok(true));
+        std::fs::remove_file(folder.path().join("users")).unwrap();
+        assert_eq!(check(&file), Ok(true), "nobody else looks");
+        let Some(long_ago) = Instant::now().checked_sub(PATIENCE * 2) else {
+            panic!("this machine has just been started: run the test again in a minute")
+        };
+        file.inner.state().looked = long_ago;
+        assert_eq!(check(&file), Err(FaultKind::Timeout));
+        // However a look ends, the next one is taken.
+        drop(look);
+        assert_eq!(check(&file), Err(FaultKind::Unavailable));
+    }
+
+    #[test]
+    fn the_identity_of_a_line_is_made_once() {
+        let (_folder, file) = file(Duration::from_secs(3600));
+        let made = || {
+            let loaded = file.inner.state().usable().unwrap();
+            let entry = loaded.users.find("ada").unwrap();
+            entry.identity(|| identity(&entry))
+        };
+        assert!(Arc::ptr_eq(&made(), &made()));
+        assert_eq!(made().subject.name(), Some("ada"));
+    }
 }

@@ -9,7 +9,10 @@
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use countersign::Identity;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
 
@@ -21,6 +24,9 @@ const MAX_LINE: usize = 8 * 1024;
 pub(crate) const MAX_FILE: usize = 1 << 30;
 /// More are counted, not kept.
 const MAX_PROBLEMS: usize = 1000;
+
+/// Of so many users the identity is kept, about a KiB each.
+const MAX_REMEMBERED: usize = 4096;
 
 /// How the lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +65,13 @@ pub struct PasswdFile {
     hasher: RandomState,
     problems: Vec<Problem>,
     unlisted: usize,
+    /// How many rows remember their identity.
+    remembered: AtomicUsize,
 }
 
 struct Row {
     hash: Option<Hash>,
+    identity: OnceLock<Arc<Identity>>,
     at: u32,
     line: u32,
     name_len: u16,
@@ -227,11 +236,30 @@ impl<'a> Entry<'a> {
         fields.map(|field| field.split_once('=').unwrap_or((field, "")))
     }
 
-    /// The last one goes to the end of the line, whatever it holds.
+    /// What stands after the password, in order and as written: [`Entry::uid`] and so on to
+    /// [`Entry::shell`], then everything else in one. Missing fields are left out at the end, empty ones
+    /// are empty.
+    pub fn fields(&self) -> impl Iterator<Item = &'a str> {
+        // The last one goes to the end of the line, whatever it holds.
+        self.row.rest(&self.file.text).splitn(6, self.file.delimiter)
+    }
+
+    /// What `make` makes of this line. The first [`MAX_REMEMBERED`] users to log in get the same one each
+    /// time: a dozen small allocations cost more than the rest of a login by clear text.
+    pub(crate) fn identity(&self, make: impl FnOnce() -> Identity) -> Arc<Identity> {
+        if let Some(known) = self.row.identity.get() {
+            return Arc::clone(known);
+        }
+        let made = Arc::new(make());
+        if self.file.remembered.fetch_add(1, Ordering::Relaxed) < MAX_REMEMBERED {
+            // Another thread may have been quicker, with an equal one.
+            let _ = self.row.identity.set(Arc::clone(&made));
+        }
+        made
+    }
+
     fn field(&self, index: usize) -> Option<&'a str> {
-        let rest = self.row.rest(&self.file.text);
-        let field = rest.splitn(6, self.file.delimiter).nth(index)?;
-        Some(field).filter(|field| !field.is_empty())
+        self.fields().nth(index).filter(|field| !field.is_empty())
     }
 }
 
@@ -321,6 +349,7 @@ impl Reader<'_> {
         };
         slot.insert(Row {
             hash,
+            identity: OnceLock::new(),
             // The file, the line and so the number of lines have been measured above.
             at: self.text.len() as u32,
             line: line as u32,
@@ -357,6 +386,7 @@ impl Reader<'_> {
             hasher: self.hasher,
             problems: self.problems,
             unlisted: self.unlisted,
+            remembered: AtomicUsize::new(0),
         }
     }
 }

@@ -371,7 +371,7 @@ fn step_back(niceness: u8) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::hash::tests::Family;
     use std::sync::mpsc;
@@ -383,7 +383,7 @@ mod tests {
         go: Mutex<mpsc::Receiver<bool>>,
     }
 
-    const DEADLINE: Duration = Duration::from_secs(20);
+    pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
     impl Family for Gate {
         fn scheme(&self) -> &'static str {
@@ -405,14 +405,14 @@ mod tests {
         }
     }
 
-    fn gate() -> (Hash, mpsc::Receiver<()>, mpsc::Sender<bool>) {
+    pub(crate) fn gate() -> (Hash, mpsc::Receiver<()>, mpsc::Sender<bool>) {
         let (begun, has_begun) = mpsc::sync_channel(64);
         let (open, go) = mpsc::channel();
         let go = Mutex::new(go);
         (Hash::of_family(Arc::new(Gate { begun, go })), has_begun, open)
     }
 
-    fn pool(queue: usize, per_key: usize, max_age: Duration) -> HashPool {
+    pub(crate) fn pool(queue: usize, per_key: usize, max_age: Duration) -> HashPool {
         HashPool::start(&PoolOptions {
             threads: NonZeroUsize::MIN,
             queue,
@@ -448,7 +448,26 @@ mod tests {
             let error = pool.create(Recipe::Bcrypt { cost: 4 }, long, [1; 16], "alice").await;
             assert!(matches!(error, Err(PoolError::Hash(HashError::Password { .. }))));
         });
+        // The cheap way is not counted, what a password does not fit is.
+        assert_eq!(pool.computed(), 4);
         pool.join();
+    }
+
+    #[test]
+    fn every_error_is_a_fault_and_says_what_was_done() {
+        let hash = |error| PoolError::Hash(error);
+        for (error, kind) in [
+            (PoolError::Busy, FaultKind::Overloaded),
+            (PoolError::TooLate, FaultKind::Overloaded),
+            (hash(HashError::OutOfMemory { kib: 1 }), FaultKind::Overloaded),
+            (PoolError::Closed, FaultKind::Unavailable),
+            (PoolError::Panicked, FaultKind::Internal),
+            (hash(HashError::PlainForbidden), FaultKind::Internal),
+        ] {
+            let text = format!("verifying: {error}");
+            let fault = error.fault("verifying");
+            assert_eq!((fault.kind(), fault.to_string()), (kind, text));
+        }
     }
 
     #[test]

@@ -1,0 +1,235 @@
+//! What happens to an account while its password is being hashed: here the tests hold the hashing thread.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use countersign::testing::StillWorld;
+use countersign::{KindSet, Peer};
+use countersign_store::{AccountUpdate, NewAccount, NewCredential, OpenOptions};
+
+use super::*;
+use crate::pool::tests::{DEADLINE, gate, pool};
+
+const NEW: Recipe = Recipe::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
+const OLD: Recipe = Recipe::Sha512Crypt { rounds: 1000 };
+
+struct Stage {
+    _folder: tempfile::TempDir,
+    accounts: Arc<Accounts>,
+    shared: Arc<Shared>,
+}
+
+/// The one thread of the pool, kept busy until it is let go. Whatever is asked of it meanwhile waits.
+struct Held {
+    let_go: mpsc::Sender<bool>,
+    verified: std::pin::Pin<Box<dyn Future<Output = Result<bool, PoolError>> + Send>>,
+}
+
+impl Held {
+    async fn let_go(self) {
+        self.let_go.send(true).unwrap();
+        assert_eq!(self.verified.await, Ok(true));
+    }
+}
+
+impl Stage {
+    /// One account, `ada`, whose password is `one`.
+    async fn new(recipe: Recipe) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options = OpenOptions::create().deadline(DEADLINE);
+        let store = Store::open(folder.path().join("accounts.db"), options).await.unwrap();
+        let mut ada = NewAccount::new("ada");
+        let data = Secret::from(hashed(recipe, "one"));
+        ada.credentials.push(NewCredential::new(CredentialType::Password, data));
+        store.add_account(&ada, 0).await.unwrap();
+        let pool = Arc::new(pool(300, 75, Duration::from_secs(600)));
+        let world = Arc::new(StillWorld::default());
+        let accounts = Arc::new(Accounts::new("accounts", store, pool, world, NEW).unwrap());
+        let shared = Arc::clone(&accounts.shared);
+        Self { _folder: folder, accounts, shared }
+    }
+
+    fn hold(&self) -> Held {
+        let (slow, has_begun, let_go) = gate();
+        let verified = Box::pin(self.shared.pool.verify(&slow, Secret::default(), "the test"));
+        has_begun.recv_timeout(DEADLINE).unwrap();
+        Held { let_go, verified }
+    }
+
+    /// A login that has begun, once its password waits for the thread as the `nth`.
+    async fn login(&self, nth: usize) -> tokio::task::JoinHandle<Result<Step, Fault>> {
+        let accounts = Arc::clone(&self.accounts);
+        let login = tokio::spawn(async move {
+            let (world, peer) = (StillWorld::default(), Peer::new("imap", KindSet::all()));
+            let now = world.now();
+            let scene = Scene { now, world: &world, peer: &peer, claimed: None, proven: &[] };
+            let mut exchange = accounts.begin("password", &scene)?;
+            let _ = exchange.step(Answers::new(), &scene).await?;
+            let answers = Answers::new().with("username", "ada").with("password", "one");
+            exchange.step(answers, &scene).await
+        });
+        until(|| self.shared.pool.waiting() == nth).await;
+        login
+    }
+
+    async fn stored(&self) -> Secret {
+        let ada = self.shared.store.read_account("ada").await.unwrap().unwrap();
+        let [credential] = &ada.credentials[..] else { panic!("{ada:?}") };
+        credential.data.clone()
+    }
+}
+
+fn hashed(recipe: Recipe, password: &str) -> String {
+    Hash::create(&recipe, &Secret::from(password), [3; 16]).unwrap().expose_text()
+}
+
+/// Lets the others run until it is so.
+async fn until(mut so: impl FnMut() -> bool) {
+    let waiting = async {
+        while !so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, waiting).await.expect("in time");
+}
+
+async fn end(login: tokio::task::JoinHandle<Result<Step, Fault>>) -> Step {
+    tokio::time::timeout(DEADLINE, login).await.expect("in time").unwrap().unwrap()
+}
+
+#[track_caller]
+fn refused(step: Step, reason: Reason, part: &str) {
+    let Step::Deny(denial) = step else { panic!("{step:?}") };
+    assert_eq!(denial.reason, reason, "{denial}");
+    assert!(denial.detail.contains(part), "{denial}");
+}
+
+#[tokio::test]
+async fn a_password_that_is_changed_meanwhile_no_longer_counts() {
+    let stage = Stage::new(NEW).await;
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    let other = Secret::from(hashed(NEW, "two"));
+    stage.shared.store.set_password("ada", &other, false, 0).await.unwrap();
+    held.let_go().await;
+    refused(end(login).await, Reason::WrongCredential, "");
+}
+
+#[tokio::test]
+async fn an_account_that_is_disabled_or_removed_meanwhile_lets_nobody_in() {
+    let off = AccountUpdate { enabled: Some(false), ..AccountUpdate::default() };
+    let stage = Stage::new(NEW).await;
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    stage.shared.store.update_account("ada", &off).await.unwrap();
+    held.let_go().await;
+    refused(end(login).await, Reason::Disabled, "");
+
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    stage.shared.store.remove_account("ada").await.unwrap();
+    held.let_go().await;
+    refused(end(login).await, Reason::WrongCredential, "removed during this login");
+}
+
+#[tokio::test]
+async fn an_account_that_a_driver_takes_over_meanwhile_lets_nobody_in() {
+    let stage = Stage::new(NEW).await;
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    let update = AccountUpdate { driver: Some(Some("ldap".into())), ..AccountUpdate::default() };
+    stage.shared.store.update_account("ada", &update).await.unwrap();
+    held.let_go().await;
+    refused(end(login).await, Reason::WrongCredential, "");
+}
+
+/// A mail program opens four connections at once, and the first of them gets the old hash replaced.
+#[tokio::test]
+async fn logins_at_the_same_time_as_a_rehash_get_in() {
+    let stage = Stage::new(OLD).await;
+    let before = stage.stored().await;
+    let held = stage.hold();
+    let mut logins = Vec::new();
+    for nth in 1..=4 {
+        logins.push(stage.login(nth).await);
+    }
+    // Another process has been quicker: the same password, a new hash.
+    let new = Secret::from(hashed(NEW, "one"));
+    let ada = stage.shared.store.read_account("ada").await.unwrap().unwrap();
+    let id = ada.credentials[0].id;
+    assert!(stage.shared.store.replace_credential_data(id, &before, &new).await.unwrap());
+    held.let_go().await;
+    for login in logins {
+        assert!(matches!(end(login).await, Step::Grant(_)));
+    }
+    assert_eq!(stage.stored().await, new);
+}
+
+#[tokio::test]
+async fn one_of_many_logins_replaces_an_old_hash() {
+    let stage = Stage::new(OLD).await;
+    let held = stage.hold();
+    let mut logins = Vec::new();
+    for nth in 1..=4 {
+        logins.push(stage.login(nth).await);
+    }
+    held.let_go().await;
+    for login in logins {
+        assert!(matches!(end(login).await, Step::Grant(_)));
+    }
+    until(|| stage.shared.rehashing().is_empty()).await;
+    let stored = stage.stored().await;
+    let hash = Hash::parse(stored.to_str().unwrap(), &Accept::default()).unwrap();
+    assert!(!hash.outdated(&NEW) && hash.verify(&Secret::from("one")));
+}
+
+#[tokio::test]
+async fn a_rehash_never_undoes_a_change() {
+    let stage = Stage::new(OLD).await;
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    held.let_go().await;
+    // The login is through when it is polled next; its rehash waits behind this.
+    let step = {
+        until(|| stage.shared.pool.computed() == 2).await;
+        let held = stage.hold();
+        let step = end(login).await;
+        until(|| stage.shared.pool.waiting() == 1).await;
+        assert_eq!(stage.shared.rehashing().len(), 1);
+        let other = Secret::from(hashed(OLD, "two"));
+        stage.shared.store.set_password("ada", &other, false, 0).await.unwrap();
+        held.let_go().await;
+        until(|| stage.shared.rehashing().is_empty()).await;
+        assert_eq!(stage.stored().await, other);
+        step
+    };
+    assert!(matches!(step, Step::Grant(_)));
+}
+
+#[tokio::test]
+async fn a_rehash_that_cannot_be_made_costs_nobody_the_login() {
+    let stage = Stage::new(OLD).await;
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    held.let_go().await;
+    until(|| stage.shared.pool.computed() == 2).await;
+    stage.shared.pool.close();
+    assert!(matches!(end(login).await, Step::Grant(_)));
+    until(|| stage.shared.rehashing().is_empty()).await;
+    assert!(stage.stored().await.to_str().unwrap().starts_with("{SHA512-CRYPT}"));
+}
+
+/// While others wait for the pool, old hashes stay: they can wait.
+#[tokio::test]
+async fn a_busy_pool_replaces_nothing() {
+    let stage = Stage::new(OLD).await;
+    let ada = stage.shared.store.account("ada").await.unwrap().unwrap();
+    let held = stage.hold();
+    let decoy = &stage.shared.decoy;
+    let wait = |_| stage.shared.pool.verify(decoy, Secret::default(), "others");
+    let waiting: Vec<_> = (0..=LEISURE).map(wait).collect();
+    stage.shared.rehash(&ada.credentials[0], Secret::from("one"), "ada");
+    assert!(stage.shared.rehashing().is_empty());
+    drop(waiting);
+    held.let_go().await;
+}

@@ -1,0 +1,16 @@
+//! Every seed of the fuzz targets, through the same functions, on the stable toolchain.
+
+#[path = "../../../fuzz/replay.rs"]
+mod replay;
+
+use countersign_checkers::fuzzing;
+
+#[test]
+fn hash() {
+    replay::corpus("hash", fuzzing::hash);
+}
+
+#[test]
+fn passwd_file() {
+    replay::corpus("passwd_file", fuzzing::passwd_file);
+}
