@@ -6,6 +6,7 @@
 //! turn, which only [`Engine::settle`] opens, into a [`Ledger`] that must be committed before the front
 //! end's replies go out.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use countersign::{
     Misuse, Peer, Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
 };
 use countersign_store::Store;
+use futures_util::FutureExt;
 
 use crate::audit::{Audit, Ledger, Outcome, Record};
 use crate::metrics::{Ended, Metrics};
@@ -112,6 +114,19 @@ impl<I: Interface> Unsettled<I> {
     }
 }
 
+impl<I: Interface> Unsettled<I> {
+    /// Makes a grant a refusal, if the front end has a reason for one: the peer is gone, or could not be
+    /// told who it is. The session ends.
+    pub fn refuse_grant(&mut self, refuse: impl FnOnce(&Verified<Identity>) -> Option<Denial>) {
+        let Turn::Granted(who, _) = &self.turn else { return };
+        let Some(mut denial) = refuse(who) else { return };
+        denial.claimed = who.claimed().or(who.subject.name()).map(Into::into);
+        self.turn = Turn::Denied(denial);
+        // It would repeat that the peer was let in.
+        self.ended = None;
+    }
+}
+
 impl Engine {
     /// Begins a login.
     pub async fn begin<I: Interface>(&self, request: Request, mind: I::Mind) -> Unsettled<I>
@@ -154,8 +169,10 @@ impl Engine {
             };
             Ok(self.turn(conversation, reply, note.clone(), mind).await)
         });
-        let (turn, ended) = step
+        let (turn, ended) = AssertUnwindSafe(step)
+            .catch_unwind()
             .await
+            .unwrap_or_else(|_| Ok(Err(panicked())))
             .unwrap_or_else(|_| Err(self.too_slow()))
             .unwrap_or_else(|fault| (Turn::Fault(fault), None));
         Unsettled { turn, peer, note, repeated: false, ended }
@@ -187,7 +204,11 @@ impl Engine {
                 }
             }
         });
-        let (turn, ended) = step.await.unwrap_or_else(|_| (Turn::Fault(self.too_slow()), None));
+        let (turn, ended) = AssertUnwindSafe(step)
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Ok((Turn::Fault(panicked()), None)))
+            .unwrap_or_else(|_| (Turn::Fault(self.too_slow()), None));
         Unsettled { turn, peer, note, repeated, ended }
     }
 
@@ -332,6 +353,12 @@ impl Engine {
         let limit = self.step_deadline;
         Fault::new(FaultKind::Timeout, format!("a checker did not answer within {limit:?}"))
     }
+}
+
+/// A checker that panics ends its own login and nobody else's. What it was doing is dropped, and the panic's
+/// message is in the server's log.
+fn panicked() -> Fault {
+    Fault::internal("a checker panicked")
 }
 
 /// A refusal for a request that breaks its protocol's rules.

@@ -31,7 +31,8 @@ pub struct DovecotOptions {
     pub connections: usize,
     /// Logins of a connection that run or wait at a time (D35).
     pub pending: usize,
-    /// How long a client may take for its greeting, for the rest of a line, and to read a reply.
+    /// How long a client may take for its greeting, for the rest of a line, and to read the replies that
+    /// are there.
     pub patience: Duration,
 }
 
@@ -64,13 +65,18 @@ pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions,
     let shared = Arc::new(Shared { offers: offers(&engine, &options), options });
     let mut serial: u32 = 0;
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            accepted = socket.listener.accept() => accepted,
-            () = stop.requested() => return,
+        let accepted = async {
+            // Never closed, so an error cannot be; and then it would be one of accepting.
+            let slot = Arc::clone(&slots).acquire_owned().await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>((slot, socket.listener.accept().await?.0))
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let accepted = tokio::select! {
+            biased;
+            () = stop.requested() => return,
+            accepted = accepted => accepted,
+        };
+        let (slot, stream) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Out of file descriptors, usually: accepting again at once would spin.
                 tracing::warn!(%error, path = %socket.path().display(), "cannot accept");

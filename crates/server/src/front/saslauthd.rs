@@ -62,13 +62,18 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(options.connections));
     let mut buffer = vec![0; buffer_limit(FIELD_LIMIT)];
     loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return Ok(()) };
-        let accepted = tokio::select! {
-            accepted = accept(&listener) => accepted,
-            () = stop.requested() => return Ok(()),
+        let accepted = async {
+            // Never closed, so an error cannot be; and then it would be one of accepting.
+            let slot = Arc::clone(&slots).acquire_owned().await.map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>((slot, accept(&listener).await?))
         };
-        let stream = match accepted {
-            Ok(stream) => stream,
+        let accepted = tokio::select! {
+            biased;
+            () = stop.requested() => return Ok(()),
+            accepted = accepted => accepted,
+        };
+        let (slot, stream) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, path = %socket.path().display(), "cannot accept");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -98,7 +103,7 @@ async fn accept(
 /// What one connection holds on to.
 struct Serving {
     engine: Arc<Engine>,
-    #[expect(dead_code, reason = "held so that a stop waits for this connection")]
+    /// Held so that a stop waits for this connection's login.
     stop: Stop,
     #[expect(dead_code, reason = "held so that connections are counted")]
     slot: OwnedSemaphorePermit,
@@ -117,8 +122,14 @@ impl Serving {
         };
         let progress = parse_request(&buffer[..filled], FIELD_LIMIT);
         if let Ok(Progress::NeedMore(_)) = progress {
-            let read = buffer[..filled].to_vec();
-            buffer[..filled].zeroize();
+            let mut read = Vec::new();
+            if filled > 0 {
+                // All that can come, so that it need not grow, which would leave copies behind. A connection
+                // that has sent nothing costs nothing yet.
+                read.reserve_exact(buffer_limit(FIELD_LIMIT));
+                read.extend_from_slice(&buffer[..filled]);
+                buffer[..filled].zeroize();
+            }
             tokio::spawn(self.in_time(stream, read, patience));
             return;
         }
@@ -139,9 +150,13 @@ impl Serving {
     }
 
     /// Waits for the rest of a request, and then for the checkers.
-    async fn in_time(self, stream: BlockingStream, mut read: Vec<u8>, patience: Duration) {
+    async fn in_time(mut self, stream: BlockingStream, mut read: Vec<u8>, patience: Duration) {
         let Ok(stream) = UnixStream::from_std(stream) else { return };
-        let complete = tokio::time::timeout(patience, read_request(&stream, &mut read)).await;
+        let complete = tokio::select! {
+            complete = tokio::time::timeout(patience, read_request(&stream, &mut read)) => complete,
+            // What has not begun by now does not begin.
+            () = self.stop.requested() => Ok(None),
+        };
         let (Ok(Some(())), Ok(mut stream)) = (complete, stream.into_std()) else {
             read.zeroize();
             return;
@@ -165,15 +180,16 @@ impl Serving {
             Ok(Progress::Complete(request)) => request,
             // The client left in the middle of its request.
             Ok(Progress::NeedMore(_)) => return Begun::Reply(Vec::new()),
-            Err(error) => return self.refuse(error.to_string()),
+            Err(error) => return self.refuse(&stranger(), error.to_string()),
         };
+        let peer = peer_of(&request);
         let Some(login) = login_name(&request) else {
-            return self.refuse("the login is not UTF-8".into());
+            return self.refuse(&peer, "the login is not UTF-8".into());
         };
         if request.login.is_empty() || request.password.is_empty() {
-            return self.refuse("empty login or password".into());
+            return self.refuse(&peer, "empty login or password".into());
         }
-        let wanted = Request::from_peer(Arc::new(peer_of(&request))).by(Mechanism::PASSWORD);
+        let wanted = Request::from_peer(Arc::new(peer)).by(Mechanism::PASSWORD);
         let password = request.password;
         let engine = Arc::clone(&self.engine);
         Begun::Running(Box::pin(async move {
@@ -193,13 +209,11 @@ impl Serving {
         }))
     }
 
-    fn refuse(&self, why: String) -> Begun {
+    fn refuse(&self, peer: &Peer, why: String) -> Begun {
         let mut ledger = Ledger::default();
-        let mut peer = Peer::new("saslauthd", KindSet::none());
-        peer.front_end = "saslauthd";
         let mut reply = Vec::new();
         Reply::No(&why).encode(&mut reply);
-        self.engine.refuse(&peer, &malformed(why), &mut ledger);
+        self.engine.refuse(peer, &malformed(why), &mut ledger);
         if self.engine.commit(&mut ledger).is_err() {
             reply.clear();
         }
@@ -269,12 +283,13 @@ fn send(stream: &mut BlockingStream, reply: &[u8]) {
     }
 }
 
-/// The one function from the public word to this protocol's replies.
+/// The one function from the public word to this protocol's replies. None: the server closes.
 fn no(public: Public, out: &mut Vec<u8>) {
     match public {
         Public::Denied => Reply::No(""),
         Public::ChangeNeeded => Reply::No("the password must be changed"),
-        Public::TryLater => Reply::No("try again later"),
+        // `NO` would be a wrong password to the client's client (S13).
+        Public::TryLater => return,
         Public::Unsupported => Reply::No("not possible in this way"),
     }
     .encode(out);
@@ -288,6 +303,13 @@ fn login_name(request: &WireRequest<'_>) -> Option<String> {
         name.push_str(std::str::from_utf8(request.realm).ok()?);
     }
     Some(name)
+}
+
+/// The peer in the record of what is no request.
+fn stranger() -> Peer {
+    let mut peer = Peer::new("", KindSet::none());
+    peer.front_end = "saslauthd";
+    peer
 }
 
 fn peer_of(request: &WireRequest<'_>) -> Peer {

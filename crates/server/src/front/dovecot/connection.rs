@@ -3,18 +3,20 @@
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::task::Poll;
-use std::time::Duration;
 
 use countersign::{
-    Answers, Challenge, Denial, Fault, Peer, Public, Reason, Request, Secret, Transport, World,
+    Answers, Challenge, Denial, Fault, Identity, Peer, Public, Reason, Request, Secret, Transport,
+    Verified, World,
 };
 use countersign_wire::dovecot::{
     AuthRequest, ClientLine, Dialect, Fail, FailCode, Handshake, InitialResponse, LINE_LIMIT,
     LineError, Lines, MAJOR, Secured, encode_cont, encode_ok,
 };
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 use zeroize::Zeroize;
@@ -25,9 +27,16 @@ use crate::engine::{Engine, Login, Turn, Unsettled, malformed};
 use crate::front::Stop;
 use crate::realm::Decision;
 
+/// The least that there is room for when a read begins.
 const READ: usize = 4096;
 /// At least a line with its end; more lets a busy client send more in one write.
 const READ_AHEAD: usize = 64 * 1024;
+/// A turn that took so many bytes of input lets other connections go first, and so does one in so many
+/// turns: a client that always has more to say must not keep the runtime from anybody.
+const LONG_TURN: usize = 16 * 1024;
+const TURNS: u8 = 64;
+/// Buffers for replies that have grown beyond this are given back.
+const KEPT: usize = 64 * 1024;
 
 type Running<'e> = Pin<Box<dyn Future<Output = Finished> + Send + 'e>>;
 
@@ -50,6 +59,7 @@ struct Connection<'e> {
     waiting: HashMap<u32, Login>,
     /// Logins that a checker works on, by id, with the serial number of the one that counts.
     running: HashMap<u32, u64>,
+    /// All that run: also those whose reply nobody waits for any more, which is why the limit counts these.
     tasks: FuturesUnordered<Running<'e>>,
     serial: u64,
     /// The last login's peer: the next is usually the same.
@@ -58,6 +68,8 @@ struct Connection<'e> {
     closing: bool,
     /// When what the client owes us (its greeting, the rest of a line) is overdue.
     overdue: Option<Instant>,
+    turns: u8,
+    long_turn: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,14 +109,15 @@ pub(super) async fn serve(
         uid,
         closing: false,
         overdue: None,
+        turns: 0,
+        long_turn: false,
     };
     let handshake =
         Handshake { mechanisms: &shared.offers, spid: std::process::id(), cuid, cookie };
     handshake.encode(&mut connection.output);
-    engine.metrics.connections.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let _counted = Counted::one_more(&engine.metrics.connections);
     connection.run(&mut stop).await;
-    connection.abandon();
-    engine.metrics.connections.fetch_sub(1, std::sync::atomic::Ordering::Relaxed);
+    connection.end().await;
 }
 
 impl<'e> Connection<'e> {
@@ -118,50 +131,61 @@ impl<'e> Connection<'e> {
             if !self.flush().await || (self.closing && self.running.is_empty()) {
                 return;
             }
-            // A client that sends nothing has all the time in the world, unless it owes us the rest of
-            // something.
-            let owes = self.greeted != Greeted::Yes || !self.input.is_empty();
-            let overdue = match self.overdue {
-                _ if !owes => None,
-                None => Some(Instant::now() + self.shared.options.patience),
-                since => since,
-            };
-            self.overdue = overdue;
-            let reads = !self.closing && self.running.len() < self.shared.options.pending;
+            self.note_what_is_owed();
+            self.turns = (self.turns + 1) % TURNS;
+            if std::mem::take(&mut self.long_turn) || self.turns == 0 {
+                // What comes last below may never be looked at while there is more to read.
+                self.closing |= stop.is_requested() || self.is_overdue();
+                tokio::task::yield_now().await;
+            }
+            self.make_room();
             tokio::select! {
                 biased;
                 Some(finished) = self.tasks.next(), if !self.tasks.is_empty() => {
                     self.finished(finished);
-                }
-                readable = self.stream.readable(), if reads => {
-                    if readable.is_err() || !self.read() {
-                        return;
+                    // Those that are done by now share its write.
+                    while let Some(Some(finished)) = self.tasks.next().now_or_never() {
+                        self.finished(finished);
                     }
-                    self.handle_input().await;
                 }
+                read = self.stream.read_buf(&mut self.input), if !self.closing => match read {
+                    Ok(0) | Err(_) => return,
+                    Ok(_) => self.handle_input().await,
+                },
                 () = stop.requested(), if !self.closing => self.closing = true,
-                () = until(overdue), if overdue.is_some() && !self.closing => return,
+                () = until(self.overdue), if self.overdue.is_some() && !self.closing => {
+                    self.closing = true;
+                }
             }
         }
     }
 
-    /// Reads once. `false`: the client is gone.
-    fn read(&mut self) -> bool {
-        let filled = self.input.len();
-        let room = if filled + READ > self.input.capacity() {
-            (self.input.capacity() * 2).clamp(READ, READ_AHEAD)
-        } else {
-            self.input.capacity()
+    /// A client that sends nothing has all the time in the world, unless it owes us the rest of something.
+    fn note_what_is_owed(&mut self) {
+        let owes = self.greeted != Greeted::Yes || !self.input.is_empty();
+        self.overdue = match self.overdue {
+            _ if !owes => None,
+            None => Some(Instant::now() + self.shared.options.patience),
+            since => since,
         };
-        // A line that is too long is found at LINE_LIMIT, so there is always room for more here.
-        self.input.resize(room.max(filled + READ), 0);
-        let read = self.stream.try_read(&mut self.input[filled..]);
-        self.input.truncate(filled + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Ok(0) => false,
-            Ok(_) => true,
-            Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
+    }
+
+    fn is_overdue(&self) -> bool {
+        self.overdue.is_some_and(|overdue| overdue <= Instant::now())
+    }
+
+    /// Makes room to read into. A line that is too long is found at `LINE_LIMIT`, so the input is never
+    /// larger than a read beyond that.
+    fn make_room(&mut self) {
+        let (filled, capacity) = (self.input.len(), self.input.capacity());
+        if capacity - filled >= READ {
+            return;
         }
+        let mut larger =
+            Vec::with_capacity((capacity * 2).clamp(READ, READ_AHEAD).max(filled + READ));
+        larger.extend_from_slice(&self.input);
+        // It holds part of a password, perhaps.
+        std::mem::replace(&mut self.input, larger).zeroize();
     }
 
     async fn handle_input(&mut self) {
@@ -178,15 +202,25 @@ impl<'e> Connection<'e> {
             }
         }
         let consumed = lines.consumed();
-        // The lines held passwords.
-        input[..consumed].zeroize();
         input.copy_within(consumed.., 0);
         let rest = input.len() - consumed;
+        // The lines held passwords, and so does what is left where the rest was.
+        input[rest..].zeroize();
         input.truncate(rest);
         self.input = input;
+        self.long_turn = consumed >= LONG_TURN;
+        if consumed > 0 && self.greeted == Greeted::Yes {
+            // A client that is always in the middle of its next line is busy, not slow.
+            self.overdue = None;
+        }
     }
 
     async fn handle_line(&mut self, line: &[u8]) {
+        if self.greeted == Greeted::No && !line.starts_with(b"VERSION\t") {
+            tracing::warn!("a client of the dovecot socket does not begin with VERSION");
+            self.closing = true;
+            return;
+        }
         match ClientLine::parse(line, &self.dialect) {
             Ok(ClientLine::Version { major: MAJOR, minor }) if self.greeted == Greeted::No => {
                 self.dialect.minor = minor;
@@ -196,11 +230,12 @@ impl<'e> Connection<'e> {
                 tracing::warn!(major, "a client of the dovecot socket says VERSION out of place");
                 self.closing = true;
             }
-            Ok(_) if self.greeted == Greeted::No => {
-                tracing::warn!("a client of the dovecot socket does not begin with VERSION");
+            Ok(ClientLine::Cpid(_)) => self.greeted = Greeted::Yes,
+            Ok(ClientLine::Unknown(_)) => {}
+            Ok(_) | Err(LineError::Rejected(_)) if self.greeted != Greeted::Yes => {
+                tracing::warn!("a client of the dovecot socket logs somebody in before its CPID");
                 self.closing = true;
             }
-            Ok(ClientLine::Cpid(_)) => self.greeted = Greeted::Yes,
             Ok(ClientLine::Auth(request)) => self.auth(request).await,
             Ok(ClientLine::Cont { id, data }) => self.cont(id, data).await,
             Ok(ClientLine::Cancel { id }) => self.cancel(id),
@@ -208,8 +243,8 @@ impl<'e> Connection<'e> {
             Err(LineError::Rejected(rejected)) => {
                 // A pending login of that id cannot go on: its client and we disagree about it.
                 self.forget(rejected.id);
-                let peer = Arc::clone(self.peer.get_or_insert_default());
-                self.engine.refuse(&peer, &malformed(rejected.to_string()), &mut self.ledger);
+                let denial = malformed(rejected.to_string());
+                self.engine.refuse(&self.client(), &denial, &mut self.ledger);
                 rejected.fail(&mut self.output);
             }
             Err(LineError::Framing(error)) => {
@@ -227,7 +262,7 @@ impl<'e> Connection<'e> {
             let denial = malformed("the id of a login that is pending was used again");
             return self.refuse(id, &peer, &denial, "Duplicate request id");
         }
-        if self.waiting.len() + self.running.len() >= self.shared.options.pending {
+        if self.waiting.len() + self.tasks.len() >= self.shared.options.pending {
             let denial = Denial::new(Reason::TooMany).because("too many logins on one connection");
             return self.refuse(id, &peer, &denial, "Too many requests at a time");
         }
@@ -258,13 +293,13 @@ impl<'e> Connection<'e> {
     }
 
     async fn cont(&mut self, id: u32, data: Secret) {
-        let Some(login) = self.waiting.remove(&id) else {
+        let waiting = self.waiting.remove(&id);
+        let open = waiting.and_then(|login| Some((login.conversation.open()?, login)));
+        let Some((ask, login)) = open else {
             self.forget(id);
-            let peer = Arc::clone(self.peer.get_or_insert_default());
             let denial = malformed("CONT for a login that does not wait for one");
-            return self.refuse(id, &peer, &denial, "No such request is waiting");
+            return self.refuse(id, &self.client(), &denial, "No such request is waiting");
         };
-        let Some(ask) = login.conversation.open() else { return };
         let engine = self.engine;
         let answers = Answers::new().with("token", data);
         self.start(id, engine.answer(login, ask.number, answers, ())).await;
@@ -304,14 +339,15 @@ impl<'e> Connection<'e> {
             self.running.remove(&finished.id);
             self.tell(finished);
         } else {
-            // Cancelled or disowned meanwhile. It is in the record, and nobody is told.
-            let _ = self.engine.settle(finished.unsettled, &mut self.ledger);
+            // Cancelled or disowned meanwhile.
+            unheard(self.engine, finished, &mut self.ledger);
         }
     }
 
     fn tell(&mut self, finished: Finished) {
-        let id = finished.id;
-        match self.engine.settle(finished.unsettled, &mut self.ledger) {
+        let Finished { id, mut unsettled, .. } = finished;
+        unsettled.refuse_grant(misread);
+        match self.engine.settle(unsettled, &mut self.ledger) {
             Turn::Ask(ask, login) => {
                 let challenge = match ask.round.questions.first().and_then(|q| q.challenge.as_ref())
                 {
@@ -332,7 +368,7 @@ impl<'e> Connection<'e> {
             Turn::Fault(fault) => self.fault(id, &fault),
             Turn::Misuse(misuse, login) => {
                 // The peer's message does not fit its question (it is too long): this login is over.
-                self.engine.cancel(login, &mut self.ledger);
+                self.engine.end(login, Reason::Malformed, &mut self.ledger);
                 tracing::debug!(%misuse, "a login broke its mechanism's rules");
                 fail(Public::Denied, None).encode(&mut self.output, id);
             }
@@ -367,24 +403,35 @@ impl<'e> Connection<'e> {
         }
     }
 
-    /// The client is gone: what waited for it is over, and in the record.
-    fn abandon(&mut self) {
-        for (_, login) in std::mem::take(&mut self.waiting) {
-            self.engine.cancel(login, &mut self.ledger);
+    /// Closes, and sees to the record. What waited for the client is over. What a checker works on goes on
+    /// to its end, which its deadline brings: who hangs up early must not guess without a record.
+    async fn end(self) {
+        let Self { stream, engine, mut ledger, waiting, mut tasks, mut input, .. } = self;
+        drop(stream);
+        input.zeroize();
+        for login in waiting.into_values() {
+            engine.cancel(login, &mut ledger);
         }
-        let _ = self.engine.commit(&mut self.ledger);
-        self.input.zeroize();
+        // Nobody is told anything any more, and a failure is logged and counted.
+        let _ = engine.commit(&mut ledger);
+        while let Some(finished) = tasks.next().await {
+            unheard(engine, finished, &mut ledger);
+            let _ = engine.commit(&mut ledger);
+        }
     }
 
     /// Writes all of the output. `false`: the client is gone, or does not read.
     async fn flush(&mut self) -> bool {
         let mut written = 0;
+        let mut deadline = None;
         while written < self.output.len() {
             match self.stream.try_write(&self.output[written..]) {
                 Ok(count) => written += count,
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                    let patience = self.shared.options.patience.min(Duration::from_secs(30));
-                    match tokio::time::timeout(patience, self.stream.writable()).await {
+                    // For all of it: one byte now and then is no progress.
+                    let patience = self.shared.options.patience;
+                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+                    match tokio::time::timeout_at(deadline, self.stream.writable()).await {
                         Ok(Ok(())) => {}
                         _ => return false,
                     }
@@ -393,7 +440,16 @@ impl<'e> Connection<'e> {
             }
         }
         self.output.clear();
+        self.output.shrink_to(KEPT);
         true
+    }
+
+    /// The peer in the record of a line that belongs to no login.
+    fn client(&self) -> Peer {
+        let mut peer = Peer::new("", supports());
+        peer.front_end = "dovecot";
+        peer.uid = self.uid;
+        peer
     }
 
     fn peer_of(&mut self, request: &AuthRequest<'_>) -> Arc<Peer> {
@@ -433,6 +489,41 @@ impl<'e> Connection<'e> {
         let peer = Arc::new(peer);
         self.peer = Some(Arc::clone(&peer));
         peer
+    }
+}
+
+/// Into the record, and to nobody. What would have let somebody in did not.
+fn unheard(engine: &Engine, finished: Finished, ledger: &mut Ledger) {
+    let Finished { mut unsettled, .. } = finished;
+    unsettled.refuse_grant(|_| {
+        let detail = "the proof was right, but the client had given the login up";
+        Some(Denial::new(Reason::Cancelled).because(detail))
+    });
+    if let Turn::Ask(_, login) | Turn::Misuse(_, login) = engine.settle(unsettled, ledger) {
+        engine.cancel(login, ledger);
+    }
+}
+
+/// Why a name cannot be told: clients do not unescape, and would read another one (D28).
+fn misread(who: &Verified<Identity>) -> Option<Denial> {
+    let name = who.subject.name()?;
+    let unfit = name.is_empty() || name.chars().any(char::is_control);
+    unfit.then(|| Denial::new(Reason::NotAllowed).because("a name that mail servers misread"))
+}
+
+/// One more of something, for as long as it lives.
+struct Counted<'c>(&'c AtomicI64);
+
+impl<'c> Counted<'c> {
+    fn one_more(count: &'c AtomicI64) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
