@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use countersign::{Fault, World};
 use countersign_store::AuditEvent;
+use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{Admin, FirstAdministrator};
@@ -20,19 +21,22 @@ use crate::run::StartError;
 const WATCH_EVERY: Duration = Duration::from_millis(200);
 /// The most recent records that one flush takes: with the interval, the bound of what it costs.
 const FLUSH_LIMIT: usize = 500;
+/// How many looks there are between two sweeps of the sessions: a minute's.
+const SWEEP_EVERY: u32 = 300;
 /// Sessions that one sweep removes.
 const SWEEP_LIMIT: usize = 1000;
 
-/// Runs until a stop.
-pub async fn run(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
+/// Looks for changes that other processes make to the store, and removes what has expired, until a stop.
+pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
     let mut watch = interval(WATCH_EVERY);
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks: u32 = 0;
     let mut store_is_away = false;
     loop {
         tokio::select! {
-            _ = watch.tick() => {}
+            biased;
             () = stop.requested() => return,
+            _ = watch.tick() => {}
         }
         ticks = ticks.wrapping_add(1);
         match engine.store.watch().await {
@@ -47,20 +51,45 @@ pub async fn run(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
                 store_is_away = true;
             }
         }
-        if ticks.is_multiple_of(5) {
-            engine.sweep();
-            let syncing = Arc::clone(&engine);
-            if tokio::task::spawn_blocking(move || syncing.audit.sync()).await.is_err() {
-                tracing::error!("syncing the audit file failed");
-            }
-            flush(&engine, keep).await;
-        }
-        if ticks.is_multiple_of(300) {
+        if ticks.is_multiple_of(SWEEP_EVERY) {
             let now = engine.world.now().unix;
             if let Err(error) = engine.store.sweep_sessions(now, SWEEP_LIMIT).await {
                 tracing::warn!(%error, "cannot remove expired sessions");
             }
         }
+    }
+}
+
+/// Brings the audit record to disk and its newest part into the store, and ends conversations that nobody
+/// went on with, once a second until a stop. Apart from [`watch`]: a store that hangs must not keep the
+/// record from the disk.
+pub async fn keep_records(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
+    let mut second = interval(Duration::from_secs(1));
+    second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut flushing = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.requested() => break,
+            _ = second.tick() => {}
+        }
+        engine.sweep();
+        sync(&engine).await;
+        if flushing.as_ref().is_none_or(JoinHandle::is_finished) {
+            let engine = Arc::clone(&engine);
+            flushing = Some(tokio::spawn(async move { flush(&engine, keep).await }));
+        }
+    }
+    if let Some(flushing) = flushing {
+        let _ = flushing.await;
+    }
+}
+
+/// Brings the audit record to disk.
+pub async fn sync(engine: &Arc<Engine>) {
+    let engine = Arc::clone(engine);
+    if tokio::task::spawn_blocking(move || engine.audit.sync()).await.is_err() {
+        tracing::error!("syncing the audit file failed");
     }
 }
 

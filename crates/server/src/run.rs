@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{Fault, Pending, PendingLimits, Portal, World};
-use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_sasl::{Login, Plain};
 use countersign_store::{OpenOptions as StoreOptions, Store};
@@ -17,7 +16,6 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::admin::Admin;
-use crate::audit::Audit;
 use crate::config::{Config, ConfigError, LogFormat, LogLevel, LogSection};
 use crate::control;
 use crate::engine::Engine;
@@ -84,63 +82,131 @@ pub enum StartError {
 ///
 /// When it cannot start. Nothing is left listening then.
 pub fn run(options: &ServeOptions, registry: &Registry) -> Result<(), StartError> {
-    let mut config = match &options.config {
-        Some(path) => Config::load(path, &options.data, registry)?,
-        None => Config::without_file(&options.data, registry),
-    };
-    if let Some(address) = options.http {
-        config.listen_http(address);
-    }
+    let config = options.configuration(registry)?;
     log_as(&config.log);
-    make_folder(&config.data)?;
-    make_folder(&config.data.join("run"))?;
-    let _lock = lock(&config.data)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .thread_name("io")
         .build()
         .map_err(system("cannot start the runtime"))?;
-    runtime.block_on(serve(config))
+    let ran = runtime.block_on(until_signalled(config));
+    // A look at a file system that hangs must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    ran
 }
 
-async fn serve(config: Config) -> Result<(), StartError> {
+async fn until_signalled(config: Config) -> Result<(), StartError> {
+    // Before anything is made: a signal during the start is a stop as well.
     let mut terminate =
         signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
-    let pool = Arc::new(start_pool(&config)?);
-    let store = StoreOptions::create().cache_capacity(config.limits.cached_accounts);
-    let store = Store::open(&config.store, store).await?;
-    let engine = Arc::new(engine(&config, &store, &pool)?);
-    let admin = Admin::new(store.clone(), Arc::clone(&pool), recipe(&config), engine.world);
-    let listeners = Listeners::bind(&config, &admin).await?;
-    let first = housekeeping::first_administrator(&admin, &config.data).await?;
-
-    let (stopper, stop) = Stopper::new();
-    let ready = Ready::write(&config.data, listeners.http_address())?;
-    tokio::spawn(housekeeping::run(Arc::clone(&engine), config.audit.keep, stop.clone()));
-    listeners.serve(&engine, &config, stop);
-    for (name, _) in &config.checkers {
-        tracing::info!(checker = name, "asks");
-    }
-    if let Some(told) = first {
-        tracing::info!("{told}");
-    }
-
+    let server = Server::start(config).await?;
+    let mut signalled = async || {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
+    tracing::info!("{}: stopping", signalled().await);
     tokio::select! {
-        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
-        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        () = server.stop() => {}
+        again = signalled() => tracing::warn!("{again} again: logins under way are given up"),
     }
-    drop(ready);
-    stopper.stop();
-    if tokio::time::timeout(STOP_DEADLINE, stopper.stopped()).await.is_err() {
-        tracing::warn!("some logins were still under way and are given up");
-    }
-    pool.close();
-    housekeeping::flush(&engine, config.audit.keep).await;
-    store.close().await;
-    tracing::info!("stopped");
     Ok(())
+}
+
+impl ServeOptions {
+    /// The configuration that they stand for.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be read, or is wrong.
+    pub fn configuration(&self, registry: &Registry) -> Result<Config, ConfigError> {
+        let mut config = match &self.config {
+            Some(path) => Config::load(path, &self.data, registry)?,
+            None => Config::without_file(&self.data, registry),
+        };
+        if let Some(address) = self.http {
+            config.listen_http(address);
+        }
+        Ok(config)
+    }
+}
+
+/// A running server. [`Server::stop`] lets logins that are under way come to their end; dropping it does
+/// not wait for them.
+#[derive(Debug)]
+pub struct Server {
+    engine: Arc<Engine>,
+    pool: Arc<HashPool>,
+    http: Option<SocketAddr>,
+    keep: usize,
+    stopper: Stopper,
+    ready: Ready,
+    _lock: File,
+}
+
+impl Server {
+    /// Starts a server: its folder is made and locked, the store and every socket opened, and then all is
+    /// served, in tasks of the runtime that this is called in.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot start. Nothing is left listening then.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        make_folder(&config.data)?;
+        make_folder(&config.data.join("run"))?;
+        let lock = lock(&config.data)?;
+        let pool = Arc::new(start_pool(&config)?);
+        let store = StoreOptions::create().cache_capacity(config.limits.cached_accounts);
+        let store = Store::open(&config.store, store).await?;
+        let engine = Arc::new(engine(&config, &store, &pool)?);
+        let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);
+        let listeners = Listeners::bind(&config, &admin).await?;
+        let first = housekeeping::first_administrator(&admin, &config.data).await?;
+
+        let (stopper, stop) = Stopper::new();
+        let http = listeners.http_address();
+        let ready = Ready::write(&config.data, http)?;
+        let keep = config.audit.keep;
+        tokio::spawn(housekeeping::keep_records(Arc::clone(&engine), keep, stop.clone()));
+        tokio::spawn(housekeeping::watch(Arc::clone(&engine), stop.clone()));
+        listeners.serve(&engine, &config, stop);
+        for (name, _) in &config.checkers {
+            tracing::info!(checker = name, "asks");
+        }
+        if let Some(told) = first {
+            tracing::info!("{told}");
+        }
+        Ok(Self { engine, pool, http, keep, stopper, ready, _lock: lock })
+    }
+
+    /// Where the first HTTP listener is, if there is one.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http
+    }
+
+    /// What decides its logins.
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// Stops: nothing more is accepted, logins that are under way are answered (for ten seconds at most),
+    /// and the record is on disk.
+    pub async fn stop(self) {
+        let Self { engine, pool, keep, stopper, ready, .. } = self;
+        drop(ready);
+        stopper.stop();
+        if tokio::time::timeout(STOP_DEADLINE, stopper.stopped()).await.is_err() {
+            tracing::warn!("some logins were still under way and are given up");
+        }
+        pool.close();
+        housekeeping::sync(&engine).await;
+        housekeeping::flush(&engine, keep).await;
+        engine.store.close().await;
+        tracing::info!("stopped");
+    }
 }
 
 /// Everything that decides logins, from a configuration.
@@ -151,19 +217,17 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
         store: store.clone(),
         pool: Arc::clone(pool),
         world: Arc::new(world),
-        recipe: recipe(config),
+        recipe: config.recipe(),
     };
     let realm = ServerRealm::new(store.clone(), world, lifetime);
     let mut portal = Portal::new(realm).carried_by(Plain).carried_by(Login).in_order(config.order);
     for (name, settings) in &config.checkers {
         portal = portal.checked_by_shared(settings.build(name, &parts)?);
     }
-    let audit = if config.audit.enabled {
-        Audit::open(&config.data.join(&config.audit.path), config.audit.on_failure)?
-    } else {
+    let audit = config.open_audit()?;
+    if !audit.is_on() {
         tracing::warn!("the audit record is off: no attempt is recorded");
-        Audit::off()
-    };
+    }
     let mut node = [0; 2];
     world.fill(&mut node);
     let limits =
@@ -177,16 +241,6 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
         pending: Pending::new(u16::from_ne_bytes(node), limits),
         step_deadline: config.limits.step_deadline.0,
     })
-}
-
-/// How new passwords are hashed.
-fn recipe(config: &Config) -> Recipe {
-    let accounts = &config.accounts;
-    Recipe::Argon2id {
-        memory_kib: accounts.argon2_memory_kib,
-        passes: accounts.argon2_passes,
-        lanes: 1,
-    }
 }
 
 fn start_pool(config: &Config) -> Result<HashPool, StartError> {
@@ -288,6 +342,7 @@ impl Listeners {
 }
 
 /// `DIR/run/ready`: says where the server listens, for as long as it does.
+#[derive(Debug)]
 struct Ready(PathBuf);
 
 impl Ready {
