@@ -74,7 +74,7 @@ pub(crate) async fn build(place: &Place) -> Result<Built, Failure> {
         store: store.clone(),
         pool: hasher()?,
         world: Arc::new(SystemWorld::new()),
-        recipe: place.recipe(),
+        recipe: place.config.recipe(),
     };
     let settings = place.config.checkers.iter();
     let built = settings

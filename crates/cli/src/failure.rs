@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use countersign::Cancelled;
+use countersign::{Cancelled, Fault};
 use countersign_server::admin::{AdminError, AdminErrorKind};
 use countersign_server::config::ConfigError;
 use countersign_store::StoreError;
@@ -51,6 +51,12 @@ impl From<AdminError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         AdminError::from(error).into()
+    }
+}
+
+impl From<Fault> for Failure {
+    fn from(fault: Fault) -> Self {
+        Self::broken(fault.to_string())
     }
 }
 

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::Admin;
 use countersign_server::config::Config;
@@ -33,16 +32,6 @@ impl Place {
         Ok(Self { config })
     }
 
-    /// How new passwords are hashed.
-    pub(crate) fn recipe(&self) -> Recipe {
-        let accounts = &self.config.accounts;
-        Recipe::Argon2id {
-            memory_kib: accounts.argon2_memory_kib,
-            passes: accounts.argon2_passes,
-            lanes: 1,
-        }
-    }
-
     /// The store, which must be there.
     pub(crate) async fn store(&self) -> Result<Store, Failure> {
         // One look at a few accounts: no use for a copy in memory or many readers.
@@ -54,7 +43,9 @@ impl Place {
     pub(crate) async fn admin(&self) -> Result<Admin, Failure> {
         let store = self.store().await?;
         let actor = format!("command line, uid {}", rustix::process::getuid().as_raw());
-        Ok(Admin::new(store, hasher()?, self.recipe(), SystemWorld::new()).by(actor))
+        let audit = self.config.open_audit()?;
+        let admin = Admin::new(store, hasher()?, self.config.recipe(), SystemWorld::new());
+        Ok(admin.by(actor).recorded_in(audit))
     }
 
     /// Tells the server that runs on this folder, if one does, that something has changed.

@@ -29,6 +29,7 @@ pub use requests::{AuditQuery, Listing, NewGroup, NewPassword, NewUser, UserChan
 pub use views::{AuditView, CredentialView, Done, GroupRecord, MemberView, UserLine, UserView};
 pub use when::When;
 
+use crate::audit::{Act, Audit};
 use crate::identity::GroupView;
 use crate::world::SystemWorld;
 
@@ -43,12 +44,19 @@ pub struct Admin {
     recipe: Recipe,
     world: SystemWorld,
     actor: Arc<str>,
+    audit: Audit,
 }
 
 impl Admin {
     /// Somebody at work on this store; new passwords are hashed by `hasher` as `recipe` says.
     pub fn new(store: Store, hasher: Arc<HashPool>, recipe: Recipe, world: SystemWorld) -> Self {
-        Self { store, hasher, recipe, world, actor: "server".into() }
+        Self { store, hasher, recipe, world, actor: "server".into(), audit: Audit::off() }
+    }
+
+    /// The same, with every act in this record.
+    #[must_use]
+    pub fn recorded_in(self, audit: Audit) -> Self {
+        Self { audit, ..self }
     }
 
     /// The same, on behalf of somebody: a name for the audit, such as `cli uid 1000` or `http alice`.
@@ -303,9 +311,13 @@ impl Admin {
         Ok(missing)
     }
 
-    /// Enters an act into the recent audit. The act is done by now: that it could not be recorded is for
-    /// the log, not a failure of the act.
+    /// Enters an act into the record, and into its recent part in the store. The act is done by now: that
+    /// it could not be recorded is for the log, not a failure of the act.
     async fn record(&self, user: &str, act: &str, detail: &str) {
+        let line = Act { actor: &self.actor, act, target: user, detail };
+        if let Err(fault) = self.audit.act(&line) {
+            tracing::error!(%fault, act, user, "an administrator's act is in no record");
+        }
         let event = AuditEvent {
             at: self.now(),
             claimed: user.to_owned(),

@@ -13,11 +13,11 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use countersign::{Fault, FaultKind};
 
-pub use record::{Outcome, Record};
+pub use record::{Act, Outcome, Record};
 
 use crate::metrics::{Counts, Metrics};
 
@@ -32,10 +32,10 @@ pub enum OnFailure {
     Continue,
 }
 
-/// The audit file, and its recent part for the store.
-#[derive(Debug)]
+/// The audit file, and its recent part for the store. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Audit {
-    sink: Option<Sink>,
+    sink: Option<Arc<Sink>>,
     on_failure: OnFailure,
 }
 
@@ -99,7 +99,7 @@ impl Audit {
             dirty: AtomicBool::new(false),
             recent: Mutex::default(),
         };
-        Ok(Self { sink: Some(sink), on_failure })
+        Ok(Self { sink: Some(Arc::new(sink)), on_failure })
     }
 
     /// Whether anything is recorded.
@@ -134,11 +134,21 @@ impl Audit {
         metrics.audit_failures.fetch_add(1, Ordering::Relaxed);
         match self.on_failure {
             OnFailure::Continue => Ok(()),
-            OnFailure::Refuse => {
-                let context = format!("cannot write the audit file {}", sink.path.display());
-                Err(Fault::new(FaultKind::Unavailable, context).caused_by(error))
-            }
+            OnFailure::Refuse => Err(sink.unwritten(error)),
         }
+    }
+
+    /// Writes what an administrator did, at once. It goes to the store by another way, so it is not among
+    /// the recent lines.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn act(&self, act: &Act<'_>) -> Result<(), Fault> {
+        let Some(sink) = &self.sink else { return Ok(()) };
+        let mut line = Vec::new();
+        act.write(&mut line);
+        sink.write(&line).map_err(|error| sink.unwritten(error))
     }
 
     /// Brings what was written to disk. Blocks; called once a second from a thread that may.
@@ -195,6 +205,11 @@ impl Sink {
         }
         self.dirty.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn unwritten(&self, error: std::io::Error) -> Fault {
+        let context = format!("cannot write the audit file {}", self.path.display());
+        Fault::new(FaultKind::Unavailable, context).caused_by(error)
     }
 
     fn remember(&self, lines: &[u8]) {

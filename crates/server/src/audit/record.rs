@@ -30,6 +30,35 @@ pub struct Record<'a> {
     pub session: Option<&'a str>,
 }
 
+/// What an administrator did.
+#[derive(Clone, Copy, Debug)]
+pub struct Act<'a> {
+    /// Who did it, such as `http admin` or `command line, uid 0`.
+    pub actor: &'a str,
+    /// What was done, such as `user-add`.
+    pub act: &'a str,
+    /// To which user or group.
+    pub target: &'a str,
+    /// What exactly. Never a secret.
+    pub detail: &'a str,
+}
+
+impl Act<'_> {
+    /// Appends the act as a line.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        write_time(out);
+        out.extend_from_slice(b"\",\"outcome\":\"changed\"");
+        text(out, "actor", self.actor);
+        text(out, "act", self.act);
+        text(out, "target", self.target);
+        if !self.detail.is_empty() {
+            text(out, "detail", self.detail);
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
 /// How it ended.
 #[derive(Clone, Copy, Debug)]
 pub enum Outcome<'a> {
@@ -152,6 +181,15 @@ mod tests {
         record.write(&mut out);
         assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
         serde_json::from_slice(&out).unwrap()
+    }
+
+    #[test]
+    fn an_act_is_a_line() {
+        let mut out = Vec::new();
+        Act { actor: "http admin", act: "user-add", target: "a\nb", detail: "" }.write(&mut out);
+        let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+        assert_eq!((&json["outcome"], &json["target"]), (&"changed".into(), &"a\nb".into()));
+        assert!(json.get("detail").is_none());
     }
 
     #[test]

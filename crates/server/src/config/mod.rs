@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use countersign::Order;
+use countersign::{Fault, Order};
+use countersign_checkers::hash::Recipe;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -22,6 +23,7 @@ pub use sections::{
     LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection, StoreSection,
 };
 
+use crate::audit::Audit;
 use crate::registry::{CheckerSettings, Registry};
 
 /// Everything that a server is started with.
@@ -135,6 +137,27 @@ impl Config {
             accounts: sections.accounts,
             log: sections.log,
         })
+    }
+
+    /// How new passwords are hashed.
+    pub fn recipe(&self) -> Recipe {
+        Recipe::Argon2id {
+            memory_kib: self.accounts.argon2_memory_kib,
+            passes: self.accounts.argon2_passes,
+            lanes: 1,
+        }
+    }
+
+    /// Opens the audit record, unless it is off.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened for writing.
+    pub fn open_audit(&self) -> Result<Audit, Fault> {
+        if !self.audit.enabled {
+            return Ok(Audit::off());
+        }
+        Audit::open(&self.data.join(&self.audit.path), self.audit.on_failure)
     }
 
     /// Puts the HTTP listener of the command line in the place of all configured ones.
