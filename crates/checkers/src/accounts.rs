@@ -256,20 +256,19 @@ impl PasswordExchange {
             }
             Err(error) => return Err(error.fault("hashing a new password")),
         };
+        if let Some(denial) = unusable(&proven.account, scene.now.unix) {
+            return Ok(Step::Deny(denial).claiming(name));
+        }
         // The person may have taken minutes. The account must be as it was when the old password was
         // right; otherwise an administrator has said something since, maybe in another process a moment
-        // ago: so not by the copy in memory.
-        let current = shared.store.read_account(name).await.map_err(store_fault)?;
-        let now = scene.now.unix;
-        if current.is_none_or(|current| current.revision != proven.account.revision) {
+        // ago: so the store compares, in the transaction that changes.
+        let revision = proven.account.revision;
+        let changed = shared.store.change_password(name, revision, &hash, scene.now.unix).await;
+        if !changed.map_err(store_fault)? {
             let denial = Denial::new(Reason::WrongCredential);
             let denial = denial.because("the account was changed during this login");
             return Ok(Step::Deny(denial).claiming(name));
         }
-        if let Some(denial) = unusable(&proven.account, now) {
-            return Ok(Step::Deny(denial).claiming(name));
-        }
-        shared.store.set_password(name, &hash, false, now).await.map_err(store_fault)?;
         Ok(Step::Grant(Verified::vouch(identity(&proven.account))))
     }
 

@@ -68,6 +68,31 @@ impl Store {
         change.finish(account, user).await
     }
 
+    /// [`Store::set_password`] by the holder, whose login began when the account had this revision. `false`:
+    /// something about the account has changed since (an administrator disabled it, set another password),
+    /// and that change stays.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] and what the database says.
+    pub async fn change_password(
+        &self,
+        user: &str,
+        revision: i64,
+        hash: &Secret,
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        let sql = "SELECT id FROM accounts WHERE name = $1 AND revision = $2";
+        let row = change.tx.row(sql, args![user, revision]).await?;
+        let Some(account) = row.map(|row| row.int(0)).transpose()? else { return Ok(false) };
+        let new = [NewCredential::new(CredentialType::Password, hash.clone())];
+        replace_kind(&mut change.tx, account, &CredentialType::Password, &new, now).await?;
+        replace_kind(&mut change.tx, account, &CredentialType::Scram, &[], now).await?;
+        set_must_change(&mut change.tx, account, false).await?;
+        change.finish(account, user).await?;
+        Ok(true)
+    }
+
     /// Removes one credential of the account.
     ///
     /// # Errors

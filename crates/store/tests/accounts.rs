@@ -174,6 +174,15 @@ async fn a_password_replaces_what_was_made_of_the_old_one() {
     assert_eq!((&password.data, password.created), (&Secret::from("$second$"), NOW + 1));
     assert!(alice.must_change);
     assert!(store.set_password("alice", &Secret::from(""), false, NOW).await.is_err());
+    // By the holder: only as long as nothing else about the account has changed.
+    let seen = store.read_account("alice").await.unwrap().unwrap().revision;
+    assert!(store.change_password("alice", seen, &Secret::from("$third$"), NOW).await.unwrap());
+    assert!(!store.change_password("alice", seen, &Secret::from("$fourth$"), NOW).await.unwrap());
+    assert!(!store.change_password("nobody", seen, &Secret::from("$fourth$"), NOW).await.unwrap());
+    let alice = store.read_account("alice").await.unwrap().unwrap();
+    let passwords: Vec<_> = alice.credentials_of(&CredentialType::Password).collect();
+    assert!(matches!(passwords.as_slice(), [only] if only.data == Secret::from("$third$")));
+    assert!(!alice.must_change);
     assert!(store.set_password("bob", &Secret::from("x"), false, NOW).await.is_err());
 }
 
