@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use countersign::{
-    Answers, CredentialKind, KindSet, Known, Mechanism, Peer, Public, Reason, Request, Transport,
+    Answers, CredentialKind, KindSet, Known, Limits, Mechanism, Peer, Public, Reason, Request,
+    Transport,
 };
 use countersign_wire::saslauthd::{
     FIELD_LIMIT, Progress, Reply, Request as WireRequest, buffer_limit, parse_request,
@@ -180,15 +181,20 @@ impl Serving {
             Ok(Progress::Complete(request)) => request,
             // The client left in the middle of its request.
             Ok(Progress::NeedMore(_)) => return Begun::Reply(Vec::new()),
-            Err(error) => return self.refuse(&stranger(), error.to_string()),
+            Err(error) => {
+                let why = error.to_string();
+                return self.refuse(&stranger(), Reply::No(&why), why.clone());
+            }
         };
         let peer = peer_of(&request);
-        let Some(login) = login_name(&request) else {
-            return self.refuse(&peer, "the login is not UTF-8".into());
-        };
         if request.login.is_empty() || request.password.is_empty() {
-            return self.refuse(&peer, "empty login or password".into());
+            let why = "empty login or password";
+            return self.refuse(&peer, Reply::No(why), why);
         }
+        let Some(login) = login_name(&request) else {
+            // In the same words as any other name that is nobody's (S23).
+            return self.refuse(&peer, Reply::No(""), "a login that can be nobody's name");
+        };
         let wanted = Request::from_peer(Arc::new(peer)).by(Mechanism::PASSWORD);
         let password = request.password;
         let engine = Arc::clone(&self.engine);
@@ -209,10 +215,15 @@ impl Serving {
         }))
     }
 
-    fn refuse(&self, peer: &Peer, why: String) -> Begun {
+    fn refuse(
+        &self,
+        peer: &Peer,
+        no: Reply<'_>,
+        why: impl Into<std::borrow::Cow<'static, str>>,
+    ) -> Begun {
         let mut ledger = Ledger::default();
         let mut reply = Vec::new();
-        Reply::No(&why).encode(&mut reply);
+        no.encode(&mut reply);
         self.engine.refuse(peer, &malformed(why), &mut ledger);
         if self.engine.commit(&mut ledger).is_err() {
             reply.clear();
@@ -229,10 +240,15 @@ impl Serving {
             Turn::Denied(denial) => no(denial.public(), &mut reply),
             // A close is what libsasl2 takes for a temporary failure (S13).
             Turn::Fault(_) => {}
-            Turn::Ask(..) | Turn::Misuse(..) => no(Public::Unsupported, &mut reply),
+            Turn::Ask(..) => no(Public::Unsupported, &mut reply),
+            Turn::Misuse(..) => no(Public::Denied, &mut reply),
         }
-        if let Turn::Ask(_, login) | Turn::Misuse(_, login) = turn {
-            self.engine.end(login, Reason::Unsupported, &mut ledger);
+        match turn {
+            // Another round, which cannot be asked for here (S32).
+            Turn::Ask(_, login) => self.engine.end(login, Reason::Unsupported, &mut ledger),
+            // A name that can be nobody's, or too long a password.
+            Turn::Misuse(_, login) => self.engine.end(login, Reason::Malformed, &mut ledger),
+            _ => {}
         }
         if self.engine.commit(&mut ledger).is_ok() {
             send(stream, &reply);
@@ -295,14 +311,14 @@ fn no(public: Public, out: &mut Vec<u8>) {
     .encode(out);
 }
 
-/// `login`, or `login@realm` (S30).
+/// `login`, or `login@realm` (S30), if it can be a name.
 fn login_name(request: &WireRequest<'_>) -> Option<String> {
     let mut name = std::str::from_utf8(request.login).ok()?.to_owned();
     if !request.realm.is_empty() {
         name.push('@');
         name.push_str(std::str::from_utf8(request.realm).ok()?);
     }
-    Some(name)
+    Limits::NAME.violated_by(name.as_bytes()).is_none().then_some(name)
 }
 
 /// The peer in the record of what is no request.
