@@ -1,7 +1,7 @@
 //! Dovecot's authentication client protocol, version 1.x: how Postfix, Exim and many others ask somebody
 //! else to run a SASL exchange for them. The contract is `docs/protocols/dovecot-auth.md`.
 //!
-//! Lines end in LF, fields are separated by TAB, values are tab-escaped ([`escape`]). A connection carries
+//! Lines end in LF, fields are separated by TAB, values are tab-escaped ([`escape()`]). A connection carries
 //! many logins at once, told apart by an id, so whatever is wrong with one of them must stay with that one:
 //! [`LineError`] says for each bad line whether it has an id to answer.
 //!
