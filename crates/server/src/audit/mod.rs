@@ -10,7 +10,7 @@ mod record;
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -63,6 +63,8 @@ struct Recent {
 }
 
 const RECENT_BYTES: usize = 256 * 1024;
+/// Buffers of batches that have grown beyond this are given back.
+const KEPT: usize = 64 * 1024;
 
 /// What a front end has decided and not yet said.
 #[derive(Debug, Default)]
@@ -92,7 +94,7 @@ impl Audit {
             ))
             .caused_by(error)
         })?;
-        let target = Target { file, torn: false, failing: false };
+        let target = Target { file, torn: ends_torn(path), failing: false };
         let sink = Sink {
             path: path.to_owned(),
             file: Mutex::new(target),
@@ -127,15 +129,20 @@ impl Audit {
         if ledger.lines.is_empty() {
             return Ok(());
         }
-        let written = sink.write(&ledger.lines);
-        sink.remember(&ledger.lines);
-        ledger.lines.clear();
-        let Err(error) = written else { return Ok(()) };
-        metrics.audit_failures.fetch_add(1, Ordering::Relaxed);
-        match self.on_failure {
-            OnFailure::Continue => Ok(()),
-            OnFailure::Refuse => Err(sink.unwritten(error)),
+        let mut written = sink.write(&ledger.lines).map_err(|error| sink.unwritten(error));
+        if written.is_err() {
+            metrics.audit_failures.fetch_add(1, Ordering::Relaxed);
+            if self.on_failure == OnFailure::Continue {
+                written = Ok(());
+            }
         }
+        if written.is_ok() {
+            // What is refused for want of a record did not happen, and queries must not say so.
+            sink.remember(&ledger.lines);
+        }
+        ledger.lines.clear();
+        ledger.lines.shrink_to(KEPT);
+        written
     }
 
     /// Writes what an administrator did, at once. It goes to the store by another way, so it is not among
@@ -157,6 +164,7 @@ impl Audit {
         if sink.dirty.swap(false, Ordering::AcqRel) {
             let file = lock(&sink.file).file.try_clone();
             if let Err(error) = file.and_then(|file| file.sync_data()) {
+                sink.dirty.store(true, Ordering::Release);
                 tracing::error!(path = %sink.path.display(), %error, "cannot sync the audit file");
             }
         }
@@ -185,7 +193,9 @@ impl Sink {
     fn write(&self, lines: &[u8]) -> std::io::Result<()> {
         let mut target = lock(&self.file);
         if target.torn {
-            target.file.write_all(b"\n")?;
+            if let Err(error) = target.file.write_all(b"\n") {
+                return Err(target.fails(&self.path, error));
+            }
             target.torn = false;
         }
         let mut rest = lines;
@@ -232,6 +242,22 @@ impl Target {
     }
 }
 
+/// Whether the file ends in the middle of a line: the disk was full, or the machine went down.
+fn ends_torn(path: &Path) -> bool {
+    let last = || -> std::io::Result<Option<u8>> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() || metadata.len() == 0 {
+            return Ok(None);
+        }
+        let mut last = [0];
+        file.read_exact_at(&mut last, metadata.len() - 1)?;
+        Ok(Some(last[0]))
+    };
+    // One that may be written and not read is taken to be whole.
+    !matches!(last(), Ok(None | Some(b'\n')) | Err(_))
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -256,6 +282,8 @@ mod tests {
             let mut ledger = Ledger { lines: b"{}\n".to_vec(), ..Ledger::default() };
             assert_eq!(audit.commit(&mut ledger, &metrics).is_ok(), goes_on);
             assert_eq!(metrics.audit_failures.load(Ordering::Relaxed), 1);
+            // What was refused did not happen.
+            assert_eq!(audit.take_recent(10).is_empty(), !goes_on);
         }
     }
 }
