@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -16,7 +17,7 @@ use crate::{Conversation, World};
 pub struct Pending<T = ()> {
     node: u16,
     limits: PendingLimits,
-    waiting: Mutex<HashMap<Key, Box<Waiting<T>>>>,
+    table: Mutex<Table<T>>,
 }
 
 /// How much may wait.
@@ -25,13 +26,16 @@ pub struct PendingLimits {
     /// Conversations at a time. One more is refused, not swapped for an older one: otherwise who
     /// floods the server would end the logins of others.
     pub conversations: usize,
+    /// Of these, how many from one source: an IPv4 address, or 64 bits of an IPv6 address, which is what
+    /// one site has. So one client that begins logins and leaves them does not keep all others out.
+    pub per_source: usize,
     /// Milliseconds that an ended conversation is kept to repeat its last reply.
     pub keep_ended_ms: u64,
 }
 
 impl Default for PendingLimits {
     fn default() -> Self {
-        Self { conversations: 200_000, keep_ended_ms: 30_000 }
+        Self { conversations: 200_000, per_source: 50_000, keep_ended_ms: 30_000 }
     }
 }
 
@@ -43,6 +47,13 @@ pub struct Id {
 }
 
 type Key = u128;
+
+#[derive(Debug)]
+struct Table<T> {
+    waiting: HashMap<Key, Box<Waiting<T>>>,
+    /// How many of them are whose. A source without any is not in the map.
+    sources: HashMap<IpAddr, usize>,
+}
 
 struct Waiting<T> {
     conversation: Conversation,
@@ -60,14 +71,18 @@ pub enum NotPending {
         /// Which.
         node: u16,
     },
-    /// As many wait as may.
+    /// As many wait as may, in all or from this source.
     Full,
 }
 
 impl<T> Pending<T> {
     /// An empty table of a node.
     pub fn new(node: u16, limits: PendingLimits) -> Self {
-        Self { node, limits, waiting: Mutex::new(HashMap::new()) }
+        Self {
+            node,
+            limits,
+            table: Mutex::new(Table { waiting: HashMap::new(), sources: HashMap::new() }),
+        }
     }
 
     /// Puts a new conversation in, with whatever the front end wants to find again.
@@ -82,14 +97,18 @@ impl<T> Pending<T> {
         let id = Id { node: self.node, key: Key::from_be_bytes(bytes) };
         let waiting = self.waiting(conversation, note, world);
         let mut table = self.table();
-        if table.len() >= self.limits.conversations {
+        let Table { waiting: all, sources } = &mut *table;
+        let source = waiting.source();
+        let of_source = source.and_then(|source| sources.get(&source)).copied().unwrap_or(0);
+        if all.len() >= self.limits.conversations || of_source >= self.limits.per_source {
             return Err(NotPending::Full);
         }
-        match table.entry(id.key) {
+        match all.entry(id.key) {
             // Only with broken entropy. Rather nobody than somebody else's login.
             Entry::Occupied(_) => Err(NotPending::Full),
             Entry::Vacant(free) => {
                 free.insert(waiting);
+                one_more(sources, source);
                 Ok(id)
             }
         }
@@ -103,10 +122,11 @@ impl<T> Pending<T> {
         let now = world.now().steady_ms;
         let mut table = self.table();
         // An expired one is left to the sweep, which puts it in the record.
-        if table.get(&id.key).is_none_or(|waiting| waiting.expires_ms < now) {
+        if table.waiting.get(&id.key).is_none_or(|waiting| waiting.expires_ms < now) {
             return Err(NotPending::Unknown);
         }
-        let waiting = table.remove(&id.key).ok_or(NotPending::Unknown)?;
+        let waiting = table.waiting.remove(&id.key).ok_or(NotPending::Unknown)?;
+        one_less(&mut table.sources, waiting.source());
         drop(table);
         let Waiting { conversation, note, .. } = *waiting;
         Ok((conversation, note))
@@ -115,7 +135,12 @@ impl<T> Pending<T> {
     /// Puts a conversation back that waits again, or that is over and may be asked to repeat itself.
     pub fn park(&self, id: Id, conversation: Conversation, note: T, world: &dyn World) {
         let waiting = self.waiting(conversation, note, world);
-        self.table().insert(id.key, waiting);
+        let source = waiting.source();
+        let mut table = self.table();
+        one_more(&mut table.sources, source);
+        if let Some(replaced) = table.waiting.insert(id.key, waiting) {
+            one_less(&mut table.sources, replaced.source());
+        }
     }
 
     /// Takes out everything that has expired, in one pass, and gives back the conversations that still
@@ -123,7 +148,9 @@ impl<T> Pending<T> {
     pub fn sweep(&self, world: &dyn World) -> Vec<(Conversation, T)> {
         let now = world.now().steady_ms;
         let mut table = self.table();
-        let expired = table.extract_if(|_, waiting| waiting.expires_ms < now);
+        let Table { waiting: all, sources } = &mut *table;
+        let expired = all.extract_if(|_, waiting| waiting.expires_ms < now);
+        let expired = expired.inspect(|(_, waiting)| one_less(sources, waiting.source()));
         let unheard = expired.filter(|(_, waiting)| !waiting.conversation.is_over());
         let unheard: Vec<_> = unheard
             .map(|(_, waiting)| {
@@ -131,15 +158,16 @@ impl<T> Pending<T> {
                 (conversation, note)
             })
             .collect();
-        if table.len() * 4 < table.capacity() {
-            table.shrink_to_fit();
+        if all.len() * 4 < all.capacity() {
+            all.shrink_to_fit();
+            sources.shrink_to_fit();
         }
         unheard
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.table().len()
+        self.table().waiting.len()
     }
 
     /// Whether none waits.
@@ -156,8 +184,35 @@ impl<T> Pending<T> {
         Box::new(Waiting { conversation, expires_ms, note })
     }
 
-    fn table(&self) -> MutexGuard<'_, HashMap<Key, Box<Waiting<T>>>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn table(&self) -> MutexGuard<'_, Table<T>> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Waiting<T> {
+    fn source(&self) -> Option<IpAddr> {
+        Some(match self.conversation.peer().remote? {
+            IpAddr::V6(address) => {
+                let [a, b, c, d, ..] = address.segments();
+                Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+            }
+            v4 => v4,
+        })
+    }
+}
+
+fn one_more(sources: &mut HashMap<IpAddr, usize>, source: Option<IpAddr>) {
+    if let Some(source) = source {
+        *sources.entry(source).or_default() += 1;
+    }
+}
+
+fn one_less(sources: &mut HashMap<IpAddr, usize>, source: Option<IpAddr>) {
+    if let Some(Entry::Occupied(mut count)) = source.map(|source| sources.entry(source)) {
+        *count.get_mut() -= 1;
+        if *count.get() == 0 {
+            count.remove();
+        }
     }
 }
 

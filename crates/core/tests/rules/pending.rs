@@ -13,6 +13,10 @@ use proptest::prelude::*;
 use crate::stage::{Stage, grant, ready};
 
 fn begin(world: &dyn World) -> Conversation {
+    begin_from(None, world)
+}
+
+fn begin_from(remote: Option<&str>, world: &dyn World) -> Conversation {
     let stage =
         Stage::asking("passwords", "password", [Question::password()], |answers, _| match answers
             .text("password")
@@ -21,12 +25,14 @@ fn begin(world: &dyn World) -> Conversation {
             _ => Ok(Step::deny(Reason::WrongCredential)),
         });
     let portal = Portal::new(()).checked_by(stage).bounded_by(&Bounds::REQUESTS);
-    let peer = Arc::new(Peer::new("test", KindSet::all()));
+    let mut peer = Peer::new("test", KindSet::all());
+    peer.remote = remote.map(|address| address.parse().unwrap());
+    let peer = Arc::new(peer);
     ready(portal.begin(Request::from_peer(peer), world)).expect("no fault").0
 }
 
 fn table(conversations: usize) -> Pending<&'static str> {
-    Pending::new(7, PendingLimits { conversations, keep_ended_ms: 1000 })
+    Pending::new(7, PendingLimits { conversations, per_source: 2, keep_ended_ms: 1000 })
 }
 
 fn password(text: &str) -> Answers {
@@ -107,6 +113,35 @@ fn one_sweep_drops_exactly_what_has_expired() {
     assert_eq!(pending.sweep(&world).len(), 100);
     assert_eq!(pending.len(), 1);
     assert!(pending.take(young, &world).is_ok());
+}
+
+#[test]
+fn one_source_does_not_keep_the_others_out() {
+    let world = StillWorld::default();
+    let pending = table(10);
+    let insert = |remote| pending.insert(begin_from(Some(remote), &world), "", &world);
+    let first = insert("192.0.2.1").unwrap();
+    insert("192.0.2.1").unwrap();
+    assert_eq!(insert("192.0.2.1"), Err(NotPending::Full));
+    insert("192.0.2.2").unwrap();
+    // A site has as many IPv6 addresses as it likes.
+    insert("2001:db8::1").unwrap();
+    insert("2001:db8::ffff:0:0:2").unwrap();
+    assert_eq!(insert("2001:db8::3"), Err(NotPending::Full));
+    insert("2001:db8:0:1::3").unwrap();
+
+    // Going on with a login is neither refused nor counted twice, and what has gone makes room.
+    for _ in 0..3 {
+        let (conversation, note) = pending.take(first, &world).unwrap();
+        pending.park(first, conversation, note, &world);
+    }
+    drop(pending.take(first, &world).unwrap());
+    insert("192.0.2.1").unwrap();
+    assert_eq!(insert("192.0.2.1"), Err(NotPending::Full));
+    world.advance_ms(Bounds::REQUESTS.lifetime_ms + 1);
+    assert_eq!(pending.sweep(&world).len(), 6);
+    insert("192.0.2.1").unwrap();
+    insert("192.0.2.1").unwrap();
 }
 
 #[test]
