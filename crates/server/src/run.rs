@@ -163,6 +163,7 @@ impl Server {
         let store = Store::open(&config.store, store).await?;
         let engine = Arc::new(engine(&config, &store, &pool)?);
         let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);
+        let admin = admin.recorded_in(engine.audit.clone());
         let listeners = Listeners::bind(&config, &admin).await?;
         let first = housekeeping::first_administrator(&admin, &config.data).await?;
 
@@ -230,8 +231,9 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
     }
     let mut node = [0; 2];
     world.fill(&mut node);
-    let limits =
-        PendingLimits { conversations: config.limits.conversations, ..PendingLimits::default() };
+    let conversations = config.limits.conversations;
+    let per_source = conversations.div_ceil(4);
+    let limits = PendingLimits { conversations, per_source, ..PendingLimits::default() };
     Ok(Engine {
         portal,
         store: store.clone(),

@@ -117,18 +117,28 @@ impl Admin {
                 return Err(AdminError::invalid("remove_labels", why));
             }
         }
-        let mut done = Done {
-            created_groups: self.create_missing(&change.groups, change.create_groups).await?,
-            ended_sessions: 0,
-        };
-        let UserChange { enabled, expires, must_change, .. } = change;
+        let created_groups = self.create_missing(&change.groups, change.create_groups).await?;
+        let done = self.apply(name, &change).await;
+        // Some of it may have been done before the rest failed: that is in the record as well.
+        let mut told = changed(&change);
+        if let Err(error) = &done {
+            told = format!("{told}; broke off: {error}");
+        }
+        self.record(name, "user-set", &told).await;
+        Ok(Done { created_groups, ended_sessions: done? })
+    }
+
+    /// Changes one field after the other; gives how many sessions that ended.
+    async fn apply(&self, name: &str, change: &UserChange) -> Result<u64, AdminError> {
+        let mut ended = 0;
+        let &UserChange { enabled, expires, must_change, .. } = change;
         if enabled.is_some() || expires.is_some() || must_change.is_some() {
             let expires = expires.map(|expires| expires.map(|at| at.0));
             let update = AccountUpdate { enabled, expires, must_change, driver: None };
             self.store.update_account(name, &update).await?;
             let over = expires.flatten().is_some_and(|at| at <= self.now());
             if enabled == Some(false) || over {
-                done.ended_sessions = self.store.end_sessions_of(name).await?;
+                ended = self.store.end_sessions_of(name).await?;
             }
         }
         for group in &change.groups {
@@ -146,8 +156,7 @@ impl Admin {
         for (attribute, values) in &change.attributes {
             self.store.set_attribute(name, attribute, values).await?;
         }
-        self.record(name, "user-set", &changed(&change)).await;
-        Ok(done)
+        Ok(ended)
     }
 
     /// Removes a user, with everything that belongs to them and their sessions.
@@ -172,9 +181,10 @@ impl Admin {
         check_new_password(name, &new.password)?;
         let hash = self.hash(name, new.password).await?;
         self.store.set_password(name, &hash, new.must_change, self.now()).await?;
-        let ended_sessions = self.store.end_sessions_of(name).await?;
+        let ended = self.store.end_sessions_of(name).await;
+        // Whether or not sessions could be ended, the password has been set.
         self.record(name, "password-set", "").await;
-        Ok(Done { ended_sessions, ..Done::default() })
+        Ok(Done { ended_sessions: ended?, ..Done::default() })
     }
 
     /// A user, as the store has them at this moment.

@@ -13,7 +13,7 @@ use super::problem::Problem;
 /// No round has so many questions.
 const ANSWERS: usize = 64;
 /// Bytes of the name of a service, a mechanism, a kind or a question.
-const NAME_BYTES: usize = 255;
+pub(super) const NAME_BYTES: usize = 255;
 
 /// The body of `POST /v1/login`.
 #[derive(Debug, serde::Deserialize)]

@@ -16,7 +16,7 @@ use countersign::{
     Reason, Reply, Request, Session, Verified,
 };
 
-use super::answers::{AnswerMap, LoginRequest, RoundAnswers};
+use super::answers::{AnswerMap, LoginRequest, NAME_BYTES, RoundAnswers};
 use super::json::{Json, Path, response};
 use super::problem::Problem;
 use super::view::{LoginReply, RoundView, SessionToken};
@@ -53,6 +53,12 @@ pub(super) async fn answer(
     let id = login_id(&id)?;
     let engine = Arc::clone(&app.engine);
     let RoundAnswers { round, answers: AnswerMap(answers) } = request;
+    // It is kept for the record until the login ends, also when the round does not take it.
+    if let Some(name) = answers.value("username").filter(|name| name.len() > NAME_BYTES) {
+        let length = name.len();
+        let error = format!("the user name has {length} bytes and may have {NAME_BYTES}");
+        return Err(Problem::bad(error));
+    }
     app.see_through(async move { answered(&engine, id, round, answers).await }).await?
 }
 
@@ -107,7 +113,7 @@ impl IntoResponse for Told {
                 // From here on the client knows it.
                 session.avatar().keep();
                 let expires = session::rfc3339(session.avatar().expires);
-                let session = SessionToken { token: session.avatar().token.clone(), expires };
+                let session = SessionToken { token: session.avatar().token.to_string(), expires };
                 let reply = LoginReply::Granted { session, identity: IdentityView::of(&who) };
                 response(StatusCode::OK, &reply)
             }
