@@ -149,16 +149,50 @@ pub async fn first_administrator(admin: &Admin, data: &Path) -> Result<Option<St
         return Ok(None);
     }
     let path = data.join("admin-password");
-    let cannot =
-        |error| StartError::System { what: format!("cannot write {}", path.display()), error };
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(cannot)?;
-    writeln!(file, "{password}").map_err(cannot)?;
+    if let Err(error) = keep_secret(&path, password) {
+        // Nobody knows the password. Without the account, the next start tells another.
+        let _ = admin.remove_user(&name).await;
+        return Err(StartError::System { what: format!("cannot write {}", path.display()), error });
+    }
     let path = path.display();
     Ok(Some(format!("the first administrator is `{name}`; the one-time password is in {path}")))
+}
+
+/// Writes a new file that only its owner can read. One that is there is replaced, not written to: it may
+/// be readable by others, be open already, or lead elsewhere.
+fn keep_secret(path: &Path, text: &str) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{text}")?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_is_never_written_into_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, elsewhere) = (folder.path().join("secret"), folder.path().join("elsewhere"));
+        std::fs::write(&elsewhere, "old").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+        keep_secret(&path, "one").unwrap();
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "old");
+
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        keep_secret(&path, "two").unwrap();
+        let mode = std::fs::symlink_metadata(&path).unwrap().permissions().mode();
+        assert_eq!(
+            (mode & 0o777, std::fs::read_to_string(&path).unwrap()),
+            (0o600, "two\n".into())
+        );
+        assert!(keep_secret(&folder.path().join("none/secret"), "three").is_err());
+    }
 }

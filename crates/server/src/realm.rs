@@ -10,6 +10,7 @@ use countersign::{
 };
 use countersign_store::{SessionRecord, Store};
 use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
 
 use crate::identity::IdentityView;
 use crate::world::SystemWorld;
@@ -45,10 +46,9 @@ impl Interface for Lasting {
 
 /// A session in the store. Unless it is kept, it ends with its [`Session`]: a login whose reply could not
 /// be sent leaves nothing behind.
-#[derive(Debug)]
 pub struct LastingSession {
     /// What the client presents. 256 random bits, in URL-safe base64. Only its hash is stored.
-    pub token: String,
+    pub token: Zeroizing<String>,
     /// When it ends by itself, seconds since 1970.
     pub expires: i64,
     kept: Arc<AtomicBool>,
@@ -67,6 +67,13 @@ pub const SESSIONS_EACH: usize = 100;
 /// The form in which a token is stored. A token has 256 random bits, so a plain hash is enough.
 pub fn token_hash(token: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(token.as_bytes()))
+}
+
+impl std::fmt::Debug for LastingSession {
+    /// Without the token, which is as good as a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LastingSession").field("expires", &self.expires).finish_non_exhaustive()
+    }
 }
 
 impl ServerRealm {
@@ -92,9 +99,9 @@ impl Realm<Lasting> for ServerRealm {
             let detail = "an anonymous login has no session to last";
             return Err(Denial::new(Reason::Realm).because(detail));
         };
-        let mut bytes = [0; 32];
-        self.world.fill(&mut bytes);
-        let token = URL_SAFE_NO_PAD.encode(bytes);
+        let mut bytes = Zeroizing::new([0; 32]);
+        self.world.fill(&mut *bytes);
+        let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes));
         let now = self.world.now().unix;
         let expires = now.saturating_add(self.session_lifetime_s);
         let record = SessionRecord {
