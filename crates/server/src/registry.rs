@@ -14,7 +14,7 @@ use countersign_checkers::hash::{Accept, Recipe, Scheme};
 use countersign_checkers::passwd_file::Format;
 use countersign_checkers::pool::HashPool;
 use countersign_store::Store;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
@@ -157,7 +157,15 @@ struct FileSettings {
     path: PathBuf,
     #[serde(default)]
     allow_plain: bool,
+    #[serde(default, deserialize_with = "scheme")]
     default_scheme: Option<String>,
+}
+
+/// The name of a scheme, looked up here already, where an error knows its line.
+fn scheme<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let name = String::deserialize(from)?;
+    Scheme::named(&name).map_err(serde::de::Error::custom)?;
+    Ok(Some(name))
 }
 
 impl CheckerSettings for FileSettings {

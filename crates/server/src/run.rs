@@ -323,6 +323,12 @@ impl Listeners {
         for (listener, options) in self.http {
             if let Ok(address) = listener.local_addr() {
                 tracing::info!("http://{address}");
+                if !address.ip().to_canonical().is_loopback() {
+                    tracing::warn!(
+                        "http://{address} has no TLS: passwords that come from other machines cross \
+                         the network in clear text; listen on loopback, behind a proxy with TLS"
+                    );
+                }
             }
             tokio::spawn(http::serve(listener, Arc::clone(engine), options, stop.clone()));
         }

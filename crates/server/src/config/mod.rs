@@ -331,6 +331,10 @@ mod tests {
             ("[checker.file]\npath = \"x\"", vec!["countersign.toml:2", "[checker.file.NAME]"]),
             ("[checker.file.mail]\npth = \"x\"", vec!["countersign.toml:2", "`path`"]),
             (
+                "[checker.file.mail]\npath = \"x\"\ndefault_scheme = \"ROT13\"",
+                vec!["countersign.toml:3:18", "ROT13"],
+            ),
+            (
                 "[checker.accounts.a]\n[checker.accounts.b]",
                 vec![
                     "countersign.toml:2:19",
