@@ -48,7 +48,7 @@ async fn answer(mut stream: UnixStream, store: &Store) -> io::Result<()> {
     let reply = match line.trim_end() {
         "refresh" => match store.refresh().await {
             Ok(_) => "ok\n".to_owned(),
-            Err(error) => format!("error {error}\n").replace('\n', " "),
+            Err(error) => format!("error {}\n", error.to_string().replace('\n', " ")),
         },
         _ => "error unknown command; there is: refresh\n".to_owned(),
     };

@@ -158,6 +158,8 @@ impl Server {
         make_folder(&config.data)?;
         make_folder(&config.data.join("run"))?;
         let lock = lock(&config.data)?;
+        // A server that was killed left it, and it says what is not so yet.
+        let _ = std::fs::remove_file(config.data.join("run/ready"));
         let pool = Arc::new(start_pool(&config)?);
         let store = StoreOptions::create().cache_capacity(config.limits.cached_accounts);
         let store = Store::open(&config.store, store).await?;
@@ -203,6 +205,7 @@ impl Server {
             tracing::warn!("some logins were still under way and are given up");
         }
         pool.close();
+        housekeeping::give_up_waiting(&engine);
         housekeeping::sync(&engine).await;
         housekeeping::flush(&engine, keep).await;
         engine.store.close().await;

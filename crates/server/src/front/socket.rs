@@ -1,16 +1,20 @@
 //! Unix sockets: made whole before anybody can connect, and never taken from a living server.
 
 use std::fmt;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Group, User};
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixSocket};
 
 /// The longest path that a socket can have: `sockaddr_un` has 108 bytes with the NUL (unix(7)).
 const PATH_LIMIT: usize = 107;
+
+/// Connections that wait to be accepted; the kernel has a limit of its own (`net.core.somaxconn`).
+const BACKLOG: u32 = 4096;
 
 /// Where a socket is, and who may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl Socket {
         }
         refuse_a_living_one(path).map_err(&fail)?;
         let _ = std::fs::remove_file(&being_made);
-        let listener = UnixListener::bind(&being_made).map_err(io("cannot bind"))?;
+        let listener = bind_closed(&being_made).map_err(io("cannot bind"))?;
         let made = Socket { listener, path: being_made.clone() };
         give_to(&being_made, options).map_err(&fail)?;
         let mode = std::fs::Permissions::from_mode(options.mode);
@@ -107,6 +111,17 @@ fn being_made(path: &Path) -> PathBuf {
     name.into()
 }
 
+/// Binds a socket to which nobody may connect yet: on Linux the file of a socket gets the mode that the
+/// socket has when it is bound, and connecting takes the right to write. Without this, who is quicker than
+/// the change of the mode would be let in to a socket that is not for them.
+fn bind_closed(path: &Path) -> io::Result<UnixListener> {
+    let socket = UnixSocket::new_stream()?;
+    let file = std::fs::File::from(socket.as_fd().try_clone_to_owned()?);
+    file.set_permissions(std::fs::Permissions::from_mode(0o000))?;
+    socket.bind(path)?;
+    socket.listen(BACKLOG)
+}
+
 fn refuse_a_living_one(path: &Path) -> Result<(), String> {
     let Ok(found) = std::fs::symlink_metadata(path) else { return Ok(()) };
     if !found.file_type().is_socket() {
@@ -114,7 +129,15 @@ fn refuse_a_living_one(path: &Path) -> Result<(), String> {
     }
     match BlockingStream::connect(path) {
         Ok(_) => Err("a server is listening on it already; stop that one first".into()),
-        Err(_) => Ok(()),
+        Err(error)
+            if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) =>
+        {
+            Ok(())
+        }
+        // Another user's, perhaps: whether anybody listens cannot be told.
+        Err(error) => {
+            Err(format!("a socket is in its place, and may be in use ({error}); remove it"))
+        }
     }
 }
 
@@ -170,6 +193,14 @@ mod tests {
         let again = Socket::bind(&options).unwrap();
         drop(again);
         assert!(!options.path.exists());
+    }
+
+    #[tokio::test]
+    async fn nobody_connects_before_it_has_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s");
+        let _bound = bind_closed(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0);
     }
 
     #[tokio::test]

@@ -33,7 +33,7 @@ async fn d42_who_leaves_is_not_logged_in_and_in_the_record() {
 }
 
 #[tokio::test]
-async fn a_stop_answers_what_has_begun() {
+async fn d44_a_stop_answers_what_has_begun() {
     let place = Place::dovecot().await;
     let mut idle = place.client().await;
     let mut silent = place.silent_client().await;
@@ -54,7 +54,7 @@ async fn a_stop_answers_what_has_begun() {
 }
 
 #[tokio::test]
-async fn without_a_record_nobody_gets_in() {
+async fn d45_without_a_record_nobody_gets_in() {
     // The device that is always full.
     let full = || Audit::open(Path::new("/dev/full"), OnFailure::Refuse).unwrap();
     let mut place = Place::with(PATIENCE, Some(full())).await;
@@ -78,7 +78,7 @@ async fn without_a_record_nobody_gets_in() {
 }
 
 #[tokio::test]
-async fn where_logins_go_on_without_a_record_they_do() {
+async fn d45_where_logins_go_on_without_a_record_they_do() {
     let audit = Audit::open(Path::new("/dev/full"), OnFailure::Continue).unwrap();
     let mut place = Place::with(PATIENCE, Some(audit)).await;
     place.serve_dovecot(DovecotOptions::default());

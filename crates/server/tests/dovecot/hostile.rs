@@ -16,7 +16,7 @@ async fn impatient() -> Place {
 }
 
 #[tokio::test]
-async fn a_greeting_or_a_line_that_does_not_end() {
+async fn d43_a_greeting_or_a_line_that_does_not_end() {
     let place = impatient().await;
     for begun in ["", "VERSION\t1\t0\n", "VERSION\t1\t0\nUNKNOWN\n", "VERS"] {
         let mut client = place.silent_client().await;
@@ -33,7 +33,7 @@ async fn a_greeting_or_a_line_that_does_not_end() {
 }
 
 #[tokio::test]
-async fn a_line_that_comes_in_drops_is_one_that_does_not_end() {
+async fn d43_a_line_that_comes_in_drops_is_one_that_does_not_end() {
     let place = impatient().await;
     let client = place.client().await;
     let (mut reading, mut writing) = client.0.into_inner().into_split();
@@ -49,7 +49,7 @@ async fn a_line_that_comes_in_drops_is_one_that_does_not_end() {
 }
 
 #[tokio::test]
-async fn who_has_greeted_has_all_the_time_in_the_world() {
+async fn d43_who_has_greeted_has_all_the_time_in_the_world() {
     let place = impatient().await;
     let mut client = place.client().await;
     tokio::time::sleep(Duration::from_millis(100)).await;
@@ -66,7 +66,7 @@ async fn who_has_greeted_has_all_the_time_in_the_world() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_is_disconnected_and_read_no_further() {
+async fn d43_who_does_not_read_is_disconnected_and_read_no_further() {
     let place = impatient().await;
     let client = place.client().await;
     let (_reading, mut writing) = client.0.into_inner().into_split();
