@@ -165,6 +165,21 @@ impl<T> Pending<T> {
         unheard
     }
 
+    /// Takes out everything, as for a stop, and gives back what still waited, for the record.
+    pub fn drain(&self) -> Vec<(Conversation, T)> {
+        let mut table = self.table();
+        table.sources.clear();
+        let all = std::mem::take(&mut table.waiting);
+        drop(table);
+        let unheard = all.into_values().filter(|waiting| !waiting.conversation.is_over());
+        unheard
+            .map(|waiting| {
+                let Waiting { conversation, note, .. } = *waiting;
+                (conversation, note)
+            })
+            .collect()
+    }
+
     /// How many wait.
     pub fn len(&self) -> usize {
         self.table().waiting.len()

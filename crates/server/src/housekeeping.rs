@@ -6,13 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{Fault, World};
+use countersign::{Fault, Reason, World};
 use countersign_store::AuditEvent;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{Admin, FirstAdministrator};
-use crate::engine::Engine;
+use crate::audit::Ledger;
+use crate::engine::{Engine, Login, Parked};
 use crate::front::Stop;
 use crate::run::StartError;
 
@@ -128,6 +129,16 @@ fn event(line: &[u8]) -> Option<AuditEvent> {
         detail,
         ..AuditEvent::default()
     })
+}
+
+/// Logins that wait between two requests end with the server, and are in the record.
+pub fn give_up_waiting(engine: &Engine) {
+    let mut ledger = Ledger::default();
+    for (conversation, Parked { note, .. }) in engine.pending.drain() {
+        engine.end(Login { conversation, note }, Reason::Cancelled, &mut ledger);
+    }
+    // Nobody waits to be told; that the record cannot be written has been logged.
+    let _ = engine.commit(&mut ledger);
 }
 
 /// On an empty store, makes the first administrator. The one-time password goes to the terminal if there

@@ -19,7 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// A server as `serve` starts it, over HTTP: the wiring is what is tested.
 #[tokio::test]
-async fn acts_over_http_are_in_the_durable_record() {
+async fn acts_over_http_and_logins_left_open_are_in_the_durable_record() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = Config::without_file(folder.path(), &Registry::built_in());
     config.listen_http("127.0.0.1:0".parse().unwrap());
@@ -60,16 +60,18 @@ async fn acts_over_http_are_in_the_durable_record() {
     let token = granted["session"]["token"].as_str().unwrap_or_else(|| panic!("{granted}"));
     let bearer = format!("authorization: Bearer {token}\r\n");
     call("/v1/users", &bearer, json!({"name": "mallory"})).await;
+    // One that still waits when the server stops.
+    let waits = call("/v1/login", "", json!({"service": "left open"})).await;
+    assert_eq!(waits["status"], "ask");
     tokio::time::timeout(PATIENCE, server.stop()).await.unwrap();
 
     let record = std::fs::read_to_string(folder.path().join("audit.jsonl")).unwrap();
-    let last: Value = serde_json::from_str(record.lines().last().unwrap()).unwrap();
-    assert_eq!(
-        (&last["act"], &last["target"]),
-        (&json!("user-add"), &json!("mallory")),
-        "{record}"
-    );
-    assert_eq!(last["actor"], "http root");
+    let [_, act, left] = &record.lines().collect::<Vec<_>>()[..] else { panic!("{record}") };
+    let left: Value = serde_json::from_str(left).unwrap();
+    assert_eq!((&left["service"], &left["reason"]), (&json!("left open"), &json!("cancelled")));
+    let act: Value = serde_json::from_str(act).unwrap();
+    assert_eq!((&act["act"], &act["target"]), (&json!("user-add"), &json!("mallory")), "{record}");
+    assert_eq!(act["actor"], "http root");
 }
 
 #[tokio::test]

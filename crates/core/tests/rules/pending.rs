@@ -142,6 +142,8 @@ fn one_source_does_not_keep_the_others_out() {
     assert_eq!(pending.sweep(&world).len(), 6);
     insert("192.0.2.1").unwrap();
     insert("192.0.2.1").unwrap();
+    assert_eq!((pending.drain().len(), pending.len()), (2, 0));
+    insert("192.0.2.1").unwrap();
 }
 
 #[test]
