@@ -247,7 +247,8 @@ async fn s32_what_would_take_another_round_is_refused() {
 #[tokio::test]
 async fn s24_incomplete_requests_end_with_their_deadline() {
     let mut place = Place::new().await;
-    let patience = Duration::from_millis(30);
+    // Short for a server, and long for a busy machine.
+    let patience = Duration::from_millis(250);
     place.serve_saslauthd(SaslauthdOptions { patience, ..Default::default() });
     let whole = request(&ADA);
     for begun in [&b""[..], &whole[..1], &whole[..whole.len() - 1]] {
@@ -257,17 +258,25 @@ async fn s24_incomplete_requests_end_with_their_deadline() {
     let mut slow = place.connect().await;
     slow.write_all(&request(&[b"slow", b"countess", b"smtp", b""])).await.unwrap();
     place.gate.reached(1).await;
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    tokio::time::sleep(patience * 2).await;
     place.gate.open(1);
     assert_eq!(rest(&mut slow).await, "OK");
     place.records(1).await;
+}
+
+/// 500, or as many as the descriptors suffice for: both ends are in this process, and other tests beside.
+fn idle_pairs() -> usize {
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = files.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    soft.map_or(500, |soft: usize| (soft.saturating_sub(400) / 4).min(500))
 }
 
 #[tokio::test]
 async fn s24_a_thousand_idle_connections_delay_nobody() {
     let place = Place::saslauthd().await;
     let mut idle = Vec::new();
-    for _ in 0..500 {
+    for _ in 0..idle_pairs() {
         idle.push(place.connect().await);
         let mut begun = place.connect().await;
         begun.write_all(b"\0\x03ad").await.unwrap();

@@ -8,10 +8,12 @@ use tokio::io::AsyncWriteExt;
 use crate::peer::{HELLO, plain};
 use crate::sockets::{PATIENCE, Place, eventually};
 
+/// Short for a server, and long for a busy machine.
+const SHORT: Duration = Duration::from_millis(250);
+
 async fn impatient() -> Place {
     let mut place = Place::new().await;
-    let patience = Duration::from_millis(30);
-    place.serve_dovecot(DovecotOptions { patience, ..Default::default() });
+    place.serve_dovecot(DovecotOptions { patience: SHORT, ..Default::default() });
     place
 }
 
@@ -27,7 +29,7 @@ async fn d43_a_greeting_or_a_line_that_does_not_end() {
     let mut client = place.client().await;
     client.send(plain(1, "slow", "countess") + "\nAUTH\t2").await;
     place.gate.reached(1).await;
-    tokio::time::sleep(Duration::from_millis(60)).await;
+    tokio::time::sleep(SHORT * 2).await;
     place.gate.open(1);
     assert_eq!(client.rest().await, "OK\t1\tuser=slow\n");
 }
@@ -52,14 +54,14 @@ async fn d43_a_line_that_comes_in_drops_is_one_that_does_not_end() {
 async fn d43_who_has_greeted_has_all_the_time_in_the_world() {
     let place = impatient().await;
     let mut client = place.client().await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    tokio::time::sleep(SHORT * 2).await;
     assert_eq!(client.ask(&plain(1, "ada", "countess")).await, "OK\t1\tuser=ada");
     // Busy, and always in the middle of the next line.
     let line = plain(1, "ada", "countess") + "\n";
     let (head, tail) = line.split_at(9);
     client.send(head).await;
-    for _ in 0..20 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    for _ in 0..50 {
+        tokio::time::sleep(SHORT / 25).await;
         client.send(format!("{tail}{head}")).await;
         assert_eq!(client.line().await, "OK\t1\tuser=ada");
     }
