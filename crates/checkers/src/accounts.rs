@@ -172,12 +172,12 @@ impl PasswordExchange {
     ) -> Result<Step, Fault> {
         let shared = Arc::clone(&self.shared);
         let Some(mut account) = shared.store.account(login).await.map_err(store_fault)? else {
-            shared.decoy(login, &password).await?;
+            shared.spend(login, &password, scene).await?;
             return Ok(Step::deny(Reason::UnknownUser));
         };
         if let Some(driver) = &account.driver {
             // Not known here, so that a checker that asks the driver is asked next.
-            shared.decoy(login, &password).await?;
+            shared.spend(login, &password, scene).await?;
             let detail = format!("the driver `{driver}` vouches for this account");
             return Ok(Step::Deny(Denial::new(Reason::UnknownUser).because(detail)));
         }
@@ -269,6 +269,8 @@ impl PasswordExchange {
             let denial = denial.because("the account was changed during this login");
             return Ok(Step::Deny(denial).claiming(name));
         }
+        // Whoever knew the old password may have sessions.
+        shared.store.end_sessions_of(name).await.map_err(store_fault)?;
         Ok(Step::Grant(Verified::vouch(identity(&proven.account))))
     }
 
@@ -315,6 +317,11 @@ impl Shared {
 
     fn rehashing(&self) -> MutexGuard<'_, BTreeSet<i64>> {
         self.rehashing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The work of a wrong password, for a user that nobody knows.
+    async fn spend(&self, login: &str, password: &Secret, scene: &Scene<'_>) -> Result<(), Fault> {
+        if scene.followed { Ok(()) } else { self.decoy(login, password).await }
     }
 
     async fn decoy(&self, login: &str, password: &Secret) -> Result<(), Fault> {

@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::hash::{Accept, Cost, Hash};
 use crate::passwd_file::{Effect, Entry, Format, MAX_FILE, PasswdFile};
-use crate::pool::{HashPool, PoolError};
+use crate::pool::HashPool;
 
 /// How often a login looks whether the file has changed: a look costs a system call.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -159,30 +159,40 @@ impl File {
 impl PasswordStore for File {
     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
         let loaded = self.current().await?;
-        let entry = loaded.users.find(login);
-        let own = entry.as_ref().and_then(Entry::hash);
-        if let Some(hash) = own.or(loaded.decoy.as_ref()) {
-            let matches = match hash.cost() {
-                Cost::Cheap => hash.verify(password),
-                Cost::Expensive => {
-                    let verified = self.inner.pool.verify(hash, password.clone(), login).await;
-                    verified.map_err(|error| self.busy(error))?
-                }
-            };
-            if let (true, Some(entry), Some(_)) = (matches, &entry, own) {
-                return Ok(match restriction(entry) {
-                    None => Verdict::Is(Verified::vouch(entry.identity(|| identity(entry)))),
-                    Some(field) => Verdict::Not(not_enforced(field)),
-                });
-            }
+        let Some(entry) = loaded.users.find(login) else { return Ok(Verdict::UNKNOWN) };
+        let Some(hash) = entry.hash() else {
+            // One without a password takes the work of one with another.
+            self.spend(login, password).await?;
+            return Ok(Verdict::WRONG);
+        };
+        if !self.verify(hash, login, password).await? {
+            return Ok(Verdict::WRONG);
         }
-        Ok(if entry.is_some() { Verdict::WRONG } else { Verdict::UNKNOWN })
+        Ok(match restriction(&entry) {
+            None => Verdict::Is(Verified::vouch(entry.identity(|| identity(&entry)))),
+            Some(field) => Verdict::Not(not_enforced(field)),
+        })
+    }
+
+    async fn spend(&self, login: &str, password: &Secret) -> Result<(), Fault> {
+        let loaded = self.current().await?;
+        if let Some(decoy) = &loaded.decoy {
+            // Somebody's hash: what it says of this password is nobody's business.
+            let _ = self.verify(decoy, login, password).await?;
+        }
+        Ok(())
     }
 }
 
 impl File {
-    fn busy(&self, error: PoolError) -> Fault {
-        error.fault(format!("verifying a password of {}", self.inner.path.display()))
+    async fn verify(&self, hash: &Hash, login: &str, password: &Secret) -> Result<bool, Fault> {
+        if hash.cost() == Cost::Cheap {
+            return Ok(hash.verify(password));
+        }
+        let verified = self.inner.pool.verify(hash, password.clone(), login).await;
+        verified.map_err(|error| {
+            error.fault(format!("verifying a password of {}", self.inner.path.display()))
+        })
     }
 }
 

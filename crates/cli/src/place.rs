@@ -43,7 +43,7 @@ impl Place {
     pub(crate) async fn admin(&self) -> Result<Admin, Failure> {
         let store = self.store().await?;
         let actor = format!("command line, uid {}", rustix::process::getuid().as_raw());
-        let audit = self.config.open_audit()?;
+        let audit = self.config.open_existing_audit()?;
         let admin = Admin::new(store, hasher()?, self.config.recipe(), SystemWorld::new());
         Ok(admin.by(actor).recorded_in(audit))
     }

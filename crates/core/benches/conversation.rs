@@ -233,8 +233,14 @@ impl Exchange for Asking {
 fn steps(figures: &mut Figures) {
     let world = StillWorld::default();
     let peer = peer();
-    let scene =
-        Scene { now: Default::default(), world: &world, peer: &peer, claimed: None, proven: &[] };
+    let scene = Scene {
+        now: Default::default(),
+        world: &world,
+        peer: &peer,
+        claimed: None,
+        proven: &[],
+        followed: false,
+    };
     let round = Arc::new(Round::of([Question::password()]));
     let mut explicit = BoxExchange::new(Asking(Arc::clone(&round)));
     let time = nanoseconds(|| {

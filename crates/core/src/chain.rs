@@ -49,6 +49,8 @@ struct State {
     memo: Vec<Remembered>,
     tried: Vec<(Arc<str>, Reason)>,
     granted: Option<Verified<Identity>>,
+    /// The first refusal, where all must let in: the others are asked all the same.
+    refused: Option<Denial>,
 }
 
 struct Remembered {
@@ -84,12 +86,18 @@ impl Chain {
             Order::FirstSuccess => {
                 denial.reason.is_unknown() || denial.reason == Reason::WrongCredential
             }
-            Order::All => false,
+            // Where a refusal would end it, a proof that only a later checker refuses would take longer
+            // and so be told to be right for the earlier ones.
+            Order::All => true,
         };
-        let last = self.is_last();
+        let (all, last) = (self.plan.order == Order::All, self.is_last());
         let state = self.state();
         state.tried.push((Arc::clone(checker), denial.reason));
+        if all {
+            denial = state.refused.take().unwrap_or(denial);
+        }
         if goes_on && !last {
+            state.refused = all.then_some(denial);
             self.go_to_next();
             return None;
         }
@@ -115,7 +123,9 @@ impl Chain {
             Some(before) if before.subject != who.subject => {
                 let detail =
                     format!("one checker proved {}, another {}", before.subject, who.subject);
-                return Some(Step::Deny(Denial::new(Reason::NotAllowed).because(detail)));
+                let denial = Denial::new(Reason::NotAllowed).because(detail);
+                state.refused.get_or_insert(denial);
+                before
             }
             Some(before) => {
                 let mut both = Identity::clone(&before);
@@ -124,7 +134,16 @@ impl Chain {
             }
         };
         if last {
-            return Some(Step::Grant(joined));
+            return Some(match state.refused.take() {
+                None => Step::Grant(joined),
+                Some(mut denial) => {
+                    if denial.reason.is_unknown() {
+                        denial.reason = Reason::NotAllowed;
+                    }
+                    denial.tried.append(&mut state.tried);
+                    Step::Deny(denial)
+                }
+            });
         }
         state.granted = Some(joined);
         self.go_to_next();
@@ -192,6 +211,8 @@ impl Exchange for Chain {
         self.remember(&answers);
         loop {
             let plan = Arc::clone(&self.plan);
+            let followed = plan.order == Order::FirstKnown && !self.is_last();
+            let scene = &Scene { followed, ..*scene };
             let Some((name, checker)) = plan.checkers.get(usize::from(self.index)) else {
                 return Ok(Step::deny(Reason::Unsupported));
             };

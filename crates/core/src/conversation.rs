@@ -236,7 +236,14 @@ impl Conversation {
     ) -> Result<Reply, Fault> {
         let peer = Arc::clone(&self.peer);
         let claimed = self.claimed.take();
-        let scene = Scene { now, world, peer: &peer, claimed: claimed.as_deref(), proven: &[] };
+        let scene = Scene {
+            now,
+            world,
+            peer: &peer,
+            claimed: claimed.as_deref(),
+            proven: &[],
+            followed: false,
+        };
         let step = exchange.step(answers, &scene).await;
         self.claimed = claimed;
         match step? {

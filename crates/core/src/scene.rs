@@ -37,6 +37,10 @@ pub struct Scene<'a> {
     pub claimed: Option<&'a str>,
     /// What earlier factors of this attempt have proven, in order. Empty for the first.
     pub proven: &'a [Verified<Identity>],
+    /// Whether another checker is asked when this one does not know the user, and only then. An unknown
+    /// user takes the work of a wrong password once, at the last checker; spending it at each would make
+    /// the unknown ones slower than the known.
+    pub followed: bool,
 }
 
 impl std::fmt::Debug for Scene<'_> {

@@ -190,7 +190,12 @@ impl Engine {
         ServerRealm: Realm<I>,
     {
         let Login { mut conversation, mut note } = login;
-        if let Some(name) = answers.text("username") {
+        // What was asked for and can be a name; the peer may say anything under this key.
+        let asked = conversation.open().and_then(|ask| {
+            let question = ask.round.question("username")?;
+            question.check(answers.find("username")?).ok()
+        });
+        if let (Some(()), Some(name)) = (asked, answers.text("username")) {
             note.claimed = Some(name.into());
         }
         let peer = Arc::clone(conversation.peer());
@@ -267,7 +272,7 @@ impl Engine {
                 self.enter(&peer, &note, (Outcome::Denied(denial), ended), claimed, ledger);
             }
             Turn::Fault(fault) => {
-                tracing::warn!(%fault, service = %peer.service, "a login failed for a fault");
+                tracing::warn!(%fault, service = ?peer.service, "a login failed for a fault");
                 let claimed = note.claimed.as_deref();
                 self.enter(&peer, &note, (Outcome::Fault(fault), Ended::Fault), claimed, ledger);
             }

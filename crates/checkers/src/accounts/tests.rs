@@ -62,7 +62,14 @@ impl Stage {
         let login = tokio::spawn(async move {
             let (world, peer) = (StillWorld::default(), Peer::new("imap", KindSet::all()));
             let now = world.now();
-            let scene = Scene { now, world: &world, peer: &peer, claimed: None, proven: &[] };
+            let scene = Scene {
+                now,
+                world: &world,
+                peer: &peer,
+                claimed: None,
+                proven: &[],
+                followed: false,
+            };
             let mut exchange = accounts.begin("password", &scene)?;
             let _ = exchange.step(Answers::new(), &scene).await?;
             let answers = Answers::new().with("username", "ada").with("password", "one");

@@ -227,7 +227,8 @@ async fn external_finds_accounts_that_may_be_used() {
 async fn other_mechanisms_are_not_offered() {
     let place = Place::new().await;
     let (peer, world) = (anybody(), &*place.world);
-    let scene = Scene { now: world.now(), world, peer: &peer, claimed: None, proven: &[] };
+    let scene =
+        Scene { now: world.now(), world, peer: &peer, claimed: None, proven: &[], followed: false };
     for mechanism in ["PLAIN", "", "passwor"] {
         assert!(place.accounts.begin(mechanism, &scene).is_err());
     }

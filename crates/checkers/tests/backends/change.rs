@@ -199,7 +199,14 @@ async fn through_sasl_a_change_is_needed() {
         let peer = Peer::new("imap", supports);
         let inner = || {
             let world = &*place.world;
-            let scene = Scene { now: world.now(), world, peer: &peer, claimed: None, proven: &[] };
+            let scene = Scene {
+                now: world.now(),
+                world,
+                peer: &peer,
+                claimed: None,
+                proven: &[],
+                followed: false,
+            };
             place.accounts.begin("password", &scene).unwrap()
         };
         let begin = |exchange| Talk::over(exchange, peer.clone(), &place.world);

@@ -57,7 +57,14 @@ impl<'a> Talk<'a> {
         world: &'a OwnedWorld,
     ) -> Self {
         let exchange = {
-            let scene = Scene { now: world.now(), world, peer: &peer, claimed: None, proven: &[] };
+            let scene = Scene {
+                now: world.now(),
+                world,
+                peer: &peer,
+                claimed: None,
+                proven: &[],
+                followed: false,
+            };
             checker.begin(mechanism, &scene).unwrap()
         };
         Self::over(exchange, peer, world).await

@@ -71,7 +71,8 @@ fn rule(order: Order, outcomes: &[Outcome]) -> (End, usize) {
     let decides = |outcome: &Outcome| match order {
         Order::FirstKnown => *outcome != Unknown,
         Order::FirstSuccess => !matches!(outcome, Unknown | Wrong),
-        _ => granted(*outcome).is_none() || granted(*outcome) != granted(outcomes[0]),
+        // Whoever refuses, the others are asked as well, so that nobody can tell who did.
+        _ => *outcome == Outcome::Fault,
     };
     let decider = outcomes.iter().position(decides);
     let end = match (decider.map(|index| outcomes[index]), order) {
@@ -79,7 +80,9 @@ fn rule(order: Order, outcomes: &[Outcome]) -> (End, usize) {
         (Some(outcome), Order::FirstKnown | Order::FirstSuccess) => {
             granted(outcome).map_or(End::Denied, End::Granted)
         }
-        (None, Order::All) => granted(outcomes[0]).map_or(End::Denied, End::Granted),
+        (None, Order::All) if outcomes.iter().all(|o| granted(*o) == granted(outcomes[0])) => {
+            granted(outcomes[0]).map_or(End::Denied, End::Granted)
+        }
         _ => End::Denied,
     };
     (end, decider.map_or(outcomes.len(), |index| index + 1))
@@ -149,6 +152,49 @@ fn every_outcome_in_every_order() {
             let log: Vec<_> = log.lock().unwrap().clone();
             let once: Vec<_> = (0..asked).map(|index| (index, b"secret".to_vec())).collect();
             assert_eq!(log, once, "{case}");
+        }
+    }
+}
+
+/// Knows one user, and writes down what it was asked to do.
+struct Frugal {
+    knows: &'static str,
+    work: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl PasswordStore for Frugal {
+    async fn check(&self, login: &str, _: &Secret) -> Result<Verdict, Fault> {
+        if login != self.knows {
+            return Ok(Verdict::UNKNOWN);
+        }
+        self.work.lock().unwrap().push("check");
+        Ok(Verdict::WRONG)
+    }
+
+    async fn spend(&self, _: &str, _: &Secret) -> Result<(), Fault> {
+        self.work.lock().unwrap().push("spend");
+        Ok(())
+    }
+}
+
+#[test]
+fn an_unknown_user_takes_the_work_of_a_wrong_password() {
+    for (order, work_of_each) in [(Order::FirstKnown, 1), (Order::FirstSuccess, 2), (Order::All, 2)]
+    {
+        for user in ["first", "second", "nobody"] {
+            let work = Arc::new(Mutex::new(Vec::new()));
+            let store = |knows| Frugal { knows, work: Arc::clone(&work) };
+            let portal = Portal::new(())
+                .checked_by(Password::new("one", store("first")))
+                .checked_by(Password::new("two", store("second")))
+                .in_order(order);
+            let answers = Answers::new().with("username", user).with("password", "x");
+            let mut peer = countersign::Known::new(answers);
+            let world = StillWorld::default();
+            let login = portal.authenticate(Request::to("test").by("password"), &mut peer, &world);
+            assert!(matches!(ready(login), Err(LoginError::Denied(_))));
+            let work = work.lock().unwrap().len();
+            assert_eq!(work, work_of_each, "{order:?}, {user}");
         }
     }
 }

@@ -137,7 +137,7 @@ impl Admin {
             let update = AccountUpdate { enabled, expires, must_change, driver: None };
             self.store.update_account(name, &update).await?;
             let over = expires.flatten().is_some_and(|at| at <= self.now());
-            if enabled == Some(false) || over {
+            if enabled == Some(false) || over || must_change == Some(true) {
                 ended = self.store.end_sessions_of(name).await?;
             }
         }

@@ -9,7 +9,7 @@ mod record;
 
 use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -85,7 +85,29 @@ impl Audit {
     ///
     /// When it cannot be opened for writing: at start-up, whatever `on_failure` says.
     pub fn open(path: &Path, on_failure: OnFailure) -> Result<Self, Fault> {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        Self::open_with(OpenOptions::new().create(true), path, on_failure)
+    }
+
+    /// Opens the file that a server has made, for another program to append to. It makes none: the server
+    /// may run as another user, and could not write it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Audit::open`], except that a file that is not there is no record yet, and no error.
+    pub fn open_existing(path: &Path, on_failure: OnFailure) -> Result<Self, Fault> {
+        if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+            return Ok(Self::off());
+        }
+        Self::open_with(&mut OpenOptions::new(), path, on_failure)
+    }
+
+    fn open_with(
+        options: &mut OpenOptions,
+        path: &Path,
+        on_failure: OnFailure,
+    ) -> Result<Self, Fault> {
+        // A link in a folder that another user can write could lead anywhere.
+        let file = options.append(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(path);
         let file = file.map_err(|error| {
             Fault::unavailable(format!(
                 "cannot open the audit file {} for writing (check its folder's owner and mode, or \

@@ -160,6 +160,18 @@ impl Config {
         Audit::open(&self.data.join(&self.audit.path), self.audit.on_failure)
     }
 
+    /// Opens the audit record of a server that may be running, to add what another program did.
+    ///
+    /// # Errors
+    ///
+    /// When it is there and cannot be opened for writing.
+    pub fn open_existing_audit(&self) -> Result<Audit, Fault> {
+        if !self.audit.enabled {
+            return Ok(Audit::off());
+        }
+        Audit::open_existing(&self.data.join(&self.audit.path), self.audit.on_failure)
+    }
+
     /// Puts the HTTP listener of the command line in the place of all configured ones.
     pub fn listen_http(&mut self, address: SocketAddr) {
         self.http = BTreeMap::from([("main".into(), HttpSection::at(address))]);

@@ -124,7 +124,10 @@ impl PasswordStore for Users {
         if *password != Secret::from("countess") {
             return Ok(Verdict::WRONG);
         }
-        let identity = Identity::named(login).in_group("staff", false).labelled("test");
+        let mut identity = Identity::named(login).in_group("staff", false).labelled("test");
+        if login == "root" {
+            identity = identity.in_group("administrators", true);
+        }
         Ok(Verdict::Is(Verified::vouch(identity)))
     }
 }

@@ -15,7 +15,7 @@ use crate::admin::{
     ADMINISTRATORS, Admin, AdminError, AdminErrorKind, AuditQuery, AuditView, GroupRecord, Listing,
     MemberView, NewGroup, NewPassword, NewUser, UserChange, UserLine,
 };
-use crate::identity::GroupView;
+use crate::identity::{GroupView, IdentityView};
 
 /// A page of users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,8 @@ pub struct Membership {
 }
 
 /// An administrator, at work in their own name. Their right is looked up in the store at every request,
-/// past every copy: what their session says of groups is of the day of the login.
+/// past every copy: what their session says of groups is of the day of the login. Both must say so: the
+/// store alone would make an administrator of whoever another checker proves to have the same name.
 pub(super) struct Administrator(Admin);
 
 impl FromRequestParts<App> for Administrator {
@@ -70,8 +71,12 @@ impl FromRequestParts<App> for Administrator {
         let engine = &app.engine;
         let account = engine.store.read_account(&session.subject).await.map_err(broken)?;
         let now = engine.world.now().unix;
+        let proven = serde_json::from_str::<IdentityView>(&session.data);
+        let proven = proven
+            .is_ok_and(|identity| identity.groups.iter().any(|group| group.name == ADMINISTRATORS));
         let may = account.is_some_and(|account| {
-            account.enabled
+            proven
+                && account.enabled
                 && account.expires.is_none_or(|end| end > now)
                 && account.groups.iter().any(|member| member.group == ADMINISTRATORS)
         });
