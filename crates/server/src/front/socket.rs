@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::unistd::{Group, User};
 use tokio::net::{UnixListener, UnixSocket};
 
@@ -76,8 +78,6 @@ impl Socket {
         let listener = bind_closed(&being_made).map_err(io("cannot bind"))?;
         let made = Socket { listener, path: being_made.clone() };
         give_to(&being_made, options).map_err(&fail)?;
-        let mode = std::fs::Permissions::from_mode(options.mode);
-        std::fs::set_permissions(&being_made, mode).map_err(io("cannot set its mode"))?;
         std::fs::rename(&being_made, path).map_err(io("cannot move it into place"))?;
         let mut made = made;
         made.path.clone_from(path);
@@ -127,8 +127,8 @@ fn refuse_a_living_one(path: &Path) -> Result<(), String> {
     if !found.file_type().is_socket() {
         return Err("something that is no socket is in its place; move it away".into());
     }
-    match BlockingStream::connect(path) {
-        Ok(_) => Err("a server is listening on it already; stop that one first".into()),
+    match connect(path) {
+        Ok(()) => Err("a server is listening on it already; stop that one first".into()),
         Err(error)
             if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::NotFound) =>
         {
@@ -141,15 +141,41 @@ fn refuse_a_living_one(path: &Path) -> Result<(), String> {
     }
 }
 
+/// Connects, for a second at most: a server that does not accept has a full queue, in which a connection
+/// waits for ever.
+fn connect(path: &Path) -> io::Result<()> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let path = path.to_owned();
+    std::thread::spawn(move || sender.send(BlockingStream::connect(path).map(drop)));
+    receiver.recv_timeout(Duration::from_secs(1)).unwrap_or(Ok(()))
+}
+
+/// Gives the socket its owner, group and mode: by a handle to what was bound, not by its name. In a folder
+/// that another user can write, the name may by now be a link to anything.
 fn give_to(path: &Path, options: &SocketOptions) -> Result<(), String> {
     let owner = options.owner.as_deref().map(user_id).transpose()?;
     let group = options.group.as_deref().map(group_id).transpose()?;
-    if owner.is_none() && group.is_none() {
-        return Ok(());
+    let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let handle = nix::fcntl::open(path, flags, nix::sys::stat::Mode::empty());
+    let handle = handle.map_err(|error| format!("it is gone after it was bound ({error})"))?;
+    let handle = std::fs::File::from(handle);
+    let found = handle.metadata().map_err(|error| format!("cannot be looked at ({error})"))?;
+    if !found.file_type().is_socket() || found.uid() != nix::unistd::geteuid().as_raw() {
+        return Err(
+            "something else took its place after it was bound; look who writes there".into()
+        );
     }
-    std::os::unix::fs::chown(path, owner, group).map_err(|error| {
-        format!("cannot give it to its owner and group ({error}); only root can give files away")
-    })
+    let itself = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    if owner.is_some() || group.is_some() {
+        std::os::unix::fs::chown(&itself, owner, group).map_err(|error| {
+            format!(
+                "cannot give it to its owner and group ({error}); only root can give files away"
+            )
+        })?;
+    }
+    let mode = std::fs::Permissions::from_mode(options.mode);
+    std::fs::set_permissions(&itself, mode)
+        .map_err(|error| format!("cannot set its mode through /proc ({error})"))
 }
 
 fn user_id(name: &str) -> Result<u32, String> {
