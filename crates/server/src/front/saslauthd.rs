@@ -264,6 +264,7 @@ enum Begun {
 /// Reads until the request is whole. `None`: the client left, or sent what is no request's beginning.
 async fn read_request(stream: &UnixStream, read: &mut Vec<u8>) -> Option<()> {
     let limit = buffer_limit(FIELD_LIMIT);
+    let mut pieces = usize::from(!read.is_empty());
     loop {
         let whole = match parse_request(read, FIELD_LIMIT) {
             Ok(Progress::NeedMore(_)) => false,
@@ -271,6 +272,9 @@ async fn read_request(stream: &UnixStream, read: &mut Vec<u8>) -> Option<()> {
             // An error is whole, too: it is answered.
             _ => return Some(()),
         };
+        if whole && pieces == 1 {
+            return Some(());
+        }
         // Who writes field by field may be about to write a fifth (S5).
         let wait = if whole { Duration::from_millis(1) } else { Duration::MAX };
         match tokio::time::timeout(wait, stream.readable()).await {
@@ -284,7 +288,7 @@ async fn read_request(stream: &UnixStream, read: &mut Vec<u8>) -> Option<()> {
         read.truncate(filled + count.as_ref().copied().unwrap_or(0));
         match count {
             Ok(0) => return whole.then_some(()),
-            Ok(_) => {}
+            Ok(_) => pieces += 1,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return None,
         }
