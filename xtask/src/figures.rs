@@ -187,7 +187,8 @@ fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let day = ask(Command::new("date").args(["-u", "+%Y-%m-%d"])).unwrap_or_default();
-    let mut text = format!("{}: {model}, {cores} cores, Linux {}", day.trim(), kernel.trim());
+    let kernel = kernel.split('.').take(2).collect::<Vec<_>>().join(".");
+    let mut text = format!("{}: {model}, {cores} cores, Linux {kernel}", day.trim());
     for (package, name) in [("dovecot-core", "Dovecot"), ("sasl2-bin", "Cyrus SASL")] {
         if let Some(version) = version(package) {
             text += &format!(", {name} {version}");

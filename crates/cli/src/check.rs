@@ -78,7 +78,10 @@ pub(crate) async fn build(place: &Place) -> Result<Built, Failure> {
     };
     let settings = place.config.checkers.iter();
     let built = settings
-        .map(|(name, settings)| settings.build(name, &parts).map_err(|fault| fault.to_string()))
+        .map(|(name, settings)| {
+            let built = place.config.build(name, &**settings, &parts);
+            built.map_err(|error| error.to_string())
+        })
         .collect();
     store.close().await;
     Ok(built)

@@ -97,6 +97,11 @@ impl CredentialKind {
             .map_or_else(|| Self::Other(Cow::Owned(name.to_owned())), |(kind, _)| kind.clone())
     }
 
+    /// Every kind that this version knows.
+    pub fn all() -> impl Iterator<Item = Self> {
+        NAMES.iter().map(|(kind, _)| kind.clone())
+    }
+
     /// libvirt's number, 1 to 9, where it has one.
     pub fn libvirt_number(&self) -> Option<u8> {
         self.index().filter(|i| *i < 9).map(|i| i + 1)

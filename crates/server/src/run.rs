@@ -226,7 +226,7 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
     let realm = ServerRealm::new(store.clone(), world, lifetime);
     let mut portal = Portal::new(realm).carried_by(Plain).carried_by(Login).in_order(config.order);
     for (name, settings) in &config.checkers {
-        portal = portal.checked_by_shared(settings.build(name, &parts)?);
+        portal = portal.checked_by_shared(config.build(name, &**settings, &parts)?);
     }
     let audit = config.open_audit()?;
     if !audit.is_on() {

@@ -56,7 +56,7 @@ impl Client {
         &self,
         service: &str,
         mechanism: Option<&str>,
-        kinds: &[&str],
+        kinds: &[String],
     ) -> Result<Told, Failure> {
         let mut body = serde_json::json!({ "service": service, "supports": kinds });
         if let Some(mechanism) = mechanism {

@@ -72,31 +72,10 @@ impl Answerer {
     }
 
     /// The names of the kinds that it can answer.
-    fn kinds(&self) -> Vec<&'static str> {
-        use CredentialKind as K;
-        // Those that a terminal is not asked for come last.
-        const ALL: [(K, &str); 17] = [
-            (K::Username, "username"),
-            (K::AuthName, "authname"),
-            (K::Language, "language"),
-            (K::Passphrase, "passphrase"),
-            (K::EchoPrompt, "echo-prompt"),
-            (K::NoEchoPrompt, "no-echo-prompt"),
-            (K::Realm, "realm"),
-            (K::External, "external"),
-            (K::Otp, "otp"),
-            (K::Pin, "pin"),
-            (K::NewPassphrase, "new-passphrase"),
-            (K::Confirm, "confirm"),
-            (K::Trust, "trust"),
-            (K::Choice, "choice"),
-            (K::ClientNonce, "client-nonce"),
-            (K::Token, "token"),
-            (K::Assertion, "assertion"),
-        ];
+    fn kinds(&self) -> Vec<String> {
         let person = Terminal::kinds();
-        let able = |kind: &K| matches!(self, Self::Known(_)) || person.contains(kind);
-        ALL.iter().filter(|(kind, _)| able(kind)).map(|(_, name)| *name).collect()
+        let able = |kind: &CredentialKind| matches!(self, Self::Known(_)) || person.contains(kind);
+        CredentialKind::all().filter(able).map(|kind| kind.name().to_owned()).collect()
     }
 
     fn answer(&mut self, round: &Round) -> Result<Answers, Failure> {

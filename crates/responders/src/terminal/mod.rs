@@ -68,24 +68,10 @@ impl Terminal {
 
     /// The kinds that a person can answer: all but a mechanism's own messages.
     pub fn kinds() -> KindSet {
-        use CredentialKind as K;
-        let kinds = [
-            K::Username,
-            K::AuthName,
-            K::Language,
-            K::Passphrase,
-            K::EchoPrompt,
-            K::NoEchoPrompt,
-            K::Realm,
-            K::External,
-            K::Otp,
-            K::Pin,
-            K::NewPassphrase,
-            K::Confirm,
-            K::Trust,
-            K::Choice,
-        ];
-        kinds.into_iter().collect()
+        use CredentialKind::{Assertion, ClientNonce, Token};
+        CredentialKind::all()
+            .filter(|kind| !matches!(kind, Assertion | ClientNonce | Token))
+            .collect()
     }
 
     /// Shows a round and reads the answers. Blocks until the person is done, for at most the patience a

@@ -10,8 +10,9 @@ mod sections;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use countersign::{Fault, Order};
+use countersign::{Checker, Fault, Order};
 use countersign_checkers::hash::Recipe;
 use serde::Deserialize;
 use toml::Spanned;
@@ -24,7 +25,7 @@ pub use sections::{
 };
 
 use crate::audit::Audit;
-use crate::registry::{CheckerSettings, Registry};
+use crate::registry::{CheckerSettings, Parts, Registry};
 
 /// Everything that a server is started with.
 #[derive(Debug)]
@@ -43,6 +44,9 @@ pub struct Config {
     pub checkers: Vec<NamedChecker>,
     /// What their answers come to.
     pub order: Order,
+    /// Where each checker's table is, and the file, for errors that come up when it is made.
+    places: BTreeMap<String, std::ops::Range<usize>>,
+    file: Option<(PathBuf, String)>,
     /// The record of every attempt.
     pub audit: AuditSection,
     /// Counters.
@@ -99,7 +103,10 @@ impl Config {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::of_file(path, format!("cannot be read: {error}")))?;
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
-        Self::parse(&text, &base, data, registry).map_err(|error| error.in_file(path, &text))
+        let parsed = Self::parse(&text, &base, data, registry);
+        let mut config = parsed.map_err(|error| error.in_file(path, &text))?;
+        config.file = Some((path.to_owned(), text));
+        Ok(config)
     }
 
     /// The configuration of a server that is given none.
@@ -120,6 +127,8 @@ impl Config {
             None => vec![default_checker(base, registry)?],
         };
         let sections = Sections::deserialize(Deserializer::from(table))?;
+        let places =
+            checkers.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let checkers = in_order(checkers, sections.policy.checkers)?;
         let listen = sections.listen.unwrap_or_else(ListenSection::built_in);
         Ok(Self {
@@ -130,12 +139,37 @@ impl Config {
             saslauthd: listen.saslauthd,
             checkers,
             order: sections.policy.order.into(),
+            places,
+            file: None,
             audit: sections.audit,
             metrics: sections.metrics,
             limits: sections.limits,
             sessions: sections.sessions,
             accounts: sections.accounts,
             log: sections.log,
+        })
+    }
+
+    /// Makes a configured checker.
+    ///
+    /// # Errors
+    ///
+    /// What cannot be opened, shown at the checker's table.
+    pub fn build(
+        &self,
+        name: &str,
+        settings: &dyn CheckerSettings,
+        parts: &Parts,
+    ) -> Result<Arc<dyn Checker>, ConfigError> {
+        settings.build(name, parts).map_err(|fault| {
+            let error = match self.places.get(name) {
+                Some(place) => ConfigError::at(place.clone(), fault.to_string()),
+                None => ConfigError::general(fault.to_string()),
+            };
+            match &self.file {
+                Some((path, text)) => error.in_file(path, text),
+                None => error,
+            }
         })
     }
 

@@ -16,8 +16,8 @@ use countersign_wire::dovecot::{MechanismFlag, MechanismOffer};
 use tokio::sync::Semaphore;
 
 use crate::engine::Engine;
-use crate::front::Stop;
 use crate::front::socket::Socket;
+use crate::front::{Stop, next_connection};
 
 /// How a listener behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,25 +65,10 @@ pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions,
     let shared = Arc::new(Shared { offers: offers(&engine, &options), options });
     let mut serial: u32 = 0;
     loop {
-        let accepted = async {
-            // Never closed, so an error cannot be; and then it would be one of accepting.
-            let slot = Arc::clone(&slots).acquire_owned().await.map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>((slot, socket.listener.accept().await?.0))
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = stop.requested() => return,
-            accepted = accepted => accepted,
-        };
-        let (slot, stream) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of file descriptors, usually: accepting again at once would spin.
-                tracing::warn!(%error, path = %socket.path().display(), "cannot accept");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let accept = socket.listener.accept();
+        let next = next_connection(&slots, socket.path(), &mut stop, accept).await;
+        let Some(next) = next else { return };
+        let Some((slot, (stream, _))) = next else { continue };
         serial = serial.wrapping_add(1);
         let (engine, shared, stop) = (Arc::clone(&engine), Arc::clone(&shared), stop.clone());
         tokio::spawn(async move {

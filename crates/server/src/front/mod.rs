@@ -5,7 +5,38 @@ pub mod http;
 pub mod saslauthd;
 pub mod socket;
 
-use tokio::sync::watch;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+
+/// Waits for a place and then for the next connection. `None`: a stop is asked for. `Some(None)`: there was
+/// none this time; ask again.
+pub(crate) async fn next_connection<S>(
+    slots: &Arc<Semaphore>,
+    path: &Path,
+    stop: &mut Stop,
+    accept: impl Future<Output = io::Result<S>>,
+) -> Option<Option<(OwnedSemaphorePermit, S)>> {
+    let accepted = async {
+        // Never closed, so an error cannot be; and then it would be one of accepting.
+        let slot = Arc::clone(slots).acquire_owned().await.map_err(io::Error::other)?;
+        Ok::<_, io::Error>((slot, accept.await?))
+    };
+    let accepted = tokio::select! {
+        biased;
+        () = stop.requested() => return None,
+        accepted = accepted => accepted,
+    };
+    if let Err(error) = &accepted {
+        // Out of file descriptors, usually: accepting again at once would spin.
+        tracing::warn!(%error, path = %path.display(), "cannot accept");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Some(accepted.ok())
+}
 
 /// Tells every front end to stop, and waits until all have.
 #[derive(Debug)]

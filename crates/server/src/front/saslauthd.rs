@@ -25,8 +25,8 @@ use zeroize::Zeroize;
 
 use crate::audit::Ledger;
 use crate::engine::{Engine, Turn, Unsettled, malformed};
-use crate::front::Stop;
 use crate::front::socket::Socket;
+use crate::front::{Stop, next_connection};
 use crate::realm::Decision;
 
 /// How a listener behaves.
@@ -63,24 +63,9 @@ pub async fn serve(
     let slots = Arc::new(Semaphore::new(options.connections));
     let mut buffer = vec![0; buffer_limit(FIELD_LIMIT)];
     loop {
-        let accepted = async {
-            // Never closed, so an error cannot be; and then it would be one of accepting.
-            let slot = Arc::clone(&slots).acquire_owned().await.map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>((slot, accept(&listener).await?))
-        };
-        let accepted = tokio::select! {
-            biased;
-            () = stop.requested() => return Ok(()),
-            accepted = accepted => accepted,
-        };
-        let (slot, stream) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, path = %socket.path().display(), "cannot accept");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
+        let next = next_connection(&slots, socket.path(), &mut stop, accept(&listener)).await;
+        let Some(next) = next else { return Ok(()) };
+        let Some((slot, stream)) = next else { continue };
         let serving = Serving { engine: Arc::clone(&engine), stop: stop.clone(), slot };
         serving.at_once(stream, &mut buffer, options.patience);
     }

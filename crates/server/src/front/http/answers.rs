@@ -81,27 +81,7 @@ impl LoginRequest {
 
 /// What a peer can answer that shows questions to people: everything but opaque messages.
 fn people() -> KindSet {
-    use CredentialKind as K;
-    [
-        K::Username,
-        K::AuthName,
-        K::Language,
-        K::ClientNonce,
-        K::Passphrase,
-        K::EchoPrompt,
-        K::NoEchoPrompt,
-        K::Realm,
-        K::External,
-        K::Otp,
-        K::Pin,
-        K::NewPassphrase,
-        K::Confirm,
-        K::Trust,
-        K::Choice,
-        K::Assertion,
-    ]
-    .into_iter()
-    .collect()
+    CredentialKind::all().filter(|kind| *kind != CredentialKind::Token).collect()
 }
 
 impl<'de> Deserialize<'de> for AnswerMap {
