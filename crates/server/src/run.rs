@@ -175,13 +175,13 @@ impl Server {
         let keep = config.audit.keep;
         tokio::spawn(housekeeping::keep_records(Arc::clone(&engine), keep, stop.clone()));
         tokio::spawn(housekeeping::watch(Arc::clone(&engine), stop.clone()));
-        listeners.serve(&engine, &config, stop);
         for (name, _) in &config.checkers {
             tracing::info!(checker = name, "asks");
         }
         if let Some(told) = first {
             tracing::info!("{told}");
         }
+        listeners.serve(&engine, &config, stop);
         Ok(Self { engine, pool, http, keep, stopper, ready, _lock: lock })
     }
 
