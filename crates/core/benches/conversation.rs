@@ -233,14 +233,7 @@ impl Exchange for Asking {
 fn steps(figures: &mut Figures) {
     let world = StillWorld::default();
     let peer = peer();
-    let scene = Scene {
-        now: Default::default(),
-        world: &world,
-        peer: &peer,
-        claimed: None,
-        proven: &[],
-        followed: false,
-    };
+    let scene = Scene::of(&peer, &world);
     let round = Arc::new(Round::of([Question::password()]));
     let mut explicit = BoxExchange::new(Asking(Arc::clone(&round)));
     let time = nanoseconds(|| {

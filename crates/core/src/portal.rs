@@ -139,6 +139,11 @@ impl<R> Portal<R> {
         self
     }
 
+    /// The bounds of its conversations, where a protocol has none of its own.
+    pub fn bounds(&self) -> &'static Bounds {
+        self.bounds
+    }
+
     /// The realm.
     pub fn realm(&self) -> &R {
         &self.realm
@@ -196,10 +201,25 @@ impl<R> Portal<R> {
         request: Request,
         world: &dyn World,
     ) -> Result<(Conversation, Reply), Fault> {
+        self.begin_within(request, self.bounds, world).await
+    }
+
+    /// Begins a conversation with bounds of the protocol's own, such as [`Bounds::REQUESTS`] for a peer that
+    /// may lose a reply and ask for it again.
+    ///
+    /// # Errors
+    ///
+    /// A fault of a backend in the first step.
+    pub async fn begin_within(
+        &self,
+        request: Request,
+        bounds: &'static Bounds,
+        world: &dyn World,
+    ) -> Result<(Conversation, Reply), Fault> {
         let exchange = self
             .exchange(request.mechanism.as_deref(), &request.peer.supports)
             .unwrap_or_else(|denial| BoxExchange::new(Refused(denial)));
-        Conversation::begin(exchange, request.peer, request.claimed, self.bounds, world).await
+        Conversation::begin(exchange, request.peer, request.claimed, bounds, world).await
     }
 
     /// Authenticates: drives the conversation with a responder that can be asked.

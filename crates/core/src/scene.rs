@@ -43,6 +43,13 @@ pub struct Scene<'a> {
     pub followed: bool,
 }
 
+impl<'a> Scene<'a> {
+    /// The scene of a first factor, before anything is claimed or proven, at the only checker.
+    pub fn of(peer: &'a Peer, world: &'a dyn World) -> Self {
+        Self { now: world.now(), world, peer, claimed: None, proven: &[], followed: false }
+    }
+}
+
 impl std::fmt::Debug for Scene<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Scene").field("now", &self.now).field("peer", &self.peer).finish()

@@ -153,28 +153,13 @@ impl Engine {
             mechanism: request.mechanism.clone(),
             claimed: request.claimed.clone(),
         };
-        let step = tokio::time::timeout(self.step_deadline, async {
-            let (conversation, reply) = match bounds {
-                None => self.portal.begin(request, &self.world).await?,
-                Some(bounds) => {
-                    let Request { peer, mechanism, claimed } = request;
-                    match self.portal.exchange(mechanism.as_deref(), &peer.supports) {
-                        Err(denial) => return Ok((Turn::Denied(denial), None)),
-                        Ok(exchange) => {
-                            Conversation::begin(exchange, peer, claimed, bounds, &self.world)
-                                .await?
-                        }
-                    }
-                }
-            };
+        let bounds = bounds.unwrap_or(self.portal.bounds());
+        let step = async {
+            let (conversation, reply) =
+                self.portal.begin_within(request, bounds, &self.world).await?;
             Ok(self.turn(conversation, reply, note.clone(), mind).await)
-        });
-        let (turn, ended) = AssertUnwindSafe(step)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Ok(Err(panicked())))
-            .unwrap_or_else(|_| Err(self.too_slow()))
-            .unwrap_or_else(|fault| (Turn::Fault(fault), None));
+        };
+        let (turn, ended) = self.in_time(step).await;
         Unsettled { turn, peer, note, repeated: false, ended }
     }
 
@@ -200,20 +185,16 @@ impl Engine {
         }
         let peer = Arc::clone(conversation.peer());
         let repeated = conversation.is_over();
-        let step = tokio::time::timeout(self.step_deadline, async {
+        let step = async {
             match conversation.answer(number, answers, &self.world).await {
-                Ok(reply) => self.turn(conversation, reply, note.clone(), mind).await,
-                Err(Halt::Fault(fault)) => (Turn::Fault(fault), None),
+                Ok(reply) => Ok(self.turn(conversation, reply, note.clone(), mind).await),
+                Err(Halt::Fault(fault)) => Err(fault),
                 Err(Halt::Misuse(misuse)) => {
-                    (Turn::Misuse(misuse, Login { conversation, note: note.clone() }), None)
+                    Ok((Turn::Misuse(misuse, Login { conversation, note: note.clone() }), None))
                 }
             }
-        });
-        let (turn, ended) = AssertUnwindSafe(step)
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| Ok((Turn::Fault(panicked()), None)))
-            .unwrap_or_else(|_| (Turn::Fault(self.too_slow()), None));
+        };
+        let (turn, ended) = self.in_time(step).await;
         Unsettled { turn, peer, note, repeated, ended }
     }
 
@@ -230,11 +211,11 @@ impl Engine {
         self.enter(&peer, &login.note, outcome, login.note.claimed.as_deref(), ledger);
     }
 
-    /// Ends the logins whose time has run out between two requests, for the record.
-    pub fn sweep(&self) {
+    /// Ends logins that waited between two requests and that nobody goes on with, for the record.
+    pub fn give_up(&self, waiting: Vec<(Conversation, Parked)>, reason: Reason) {
         let mut ledger = Ledger::default();
-        for (conversation, Parked { note, .. }) in self.pending.sweep(&self.world) {
-            self.end(Login { conversation, note }, Reason::TimedOut, &mut ledger);
+        for (conversation, Parked { note, .. }) in waiting {
+            self.end(Login { conversation, note }, reason, &mut ledger);
         }
         // Nobody waits to be told; that the record cannot be written has been logged.
         let _ = self.commit(&mut ledger);
@@ -295,6 +276,20 @@ impl Engine {
     /// may be told.
     pub fn commit(&self, ledger: &mut Ledger) -> Result<(), Fault> {
         self.audit.commit(ledger, &self.metrics)
+    }
+
+    /// Runs a step under the deadline. One that takes too long, and one that panics, is a fault of its login
+    /// alone.
+    async fn in_time<I: Interface>(
+        &self,
+        step: impl Future<Output = Result<(Turn<I>, Option<Conversation>), Fault>>,
+    ) -> (Turn<I>, Option<Conversation>) {
+        AssertUnwindSafe(tokio::time::timeout(self.step_deadline, step))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| Ok(Err(panicked())))
+            .unwrap_or_else(|_| Err(self.too_slow()))
+            .unwrap_or_else(|fault| (Turn::Fault(fault), None))
     }
 
     async fn turn<I: Interface>(

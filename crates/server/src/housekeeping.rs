@@ -12,8 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{Admin, FirstAdministrator};
-use crate::audit::Ledger;
-use crate::engine::{Engine, Login, Parked};
+use crate::engine::Engine;
 use crate::front::Stop;
 use crate::run::StartError;
 
@@ -74,7 +73,7 @@ pub async fn keep_records(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
             () = stop.requested() => break,
             _ = second.tick() => {}
         }
-        engine.sweep();
+        engine.give_up(engine.pending.sweep(&engine.world), Reason::TimedOut);
         sync(&engine).await;
         if flushing.as_ref().is_none_or(JoinHandle::is_finished) {
             let engine = Arc::clone(&engine);
@@ -129,16 +128,6 @@ fn event(line: &[u8]) -> Option<AuditEvent> {
         detail,
         ..AuditEvent::default()
     })
-}
-
-/// Logins that wait between two requests end with the server, and are in the record.
-pub fn give_up_waiting(engine: &Engine) {
-    let mut ledger = Ledger::default();
-    for (conversation, Parked { note, .. }) in engine.pending.drain() {
-        engine.end(Login { conversation, note }, Reason::Cancelled, &mut ledger);
-    }
-    // Nobody waits to be told; that the record cannot be written has been logged.
-    let _ = engine.commit(&mut ledger);
 }
 
 /// On an empty store, makes the first administrator. The one-time password goes to the terminal if there

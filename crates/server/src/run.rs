@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{Fault, Pending, PendingLimits, Portal, World};
+use countersign::{Fault, Pending, PendingLimits, Portal, Reason, World};
 use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_sasl::{Login, Plain};
 use countersign_store::{OpenOptions as StoreOptions, Store};
@@ -205,7 +205,7 @@ impl Server {
             tracing::warn!("some logins were still under way and are given up");
         }
         pool.close();
-        housekeeping::give_up_waiting(&engine);
+        engine.give_up(engine.pending.drain(), Reason::Cancelled);
         housekeeping::sync(&engine).await;
         housekeeping::flush(&engine, keep).await;
         engine.store.close().await;

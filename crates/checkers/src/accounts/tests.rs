@@ -61,15 +61,7 @@ impl Stage {
         let accounts = Arc::clone(&self.accounts);
         let login = tokio::spawn(async move {
             let (world, peer) = (StillWorld::default(), Peer::new("imap", KindSet::all()));
-            let now = world.now();
-            let scene = Scene {
-                now,
-                world: &world,
-                peer: &peer,
-                claimed: None,
-                proven: &[],
-                followed: false,
-            };
+            let scene = Scene::of(&peer, &world);
             let mut exchange = accounts.begin("password", &scene)?;
             let _ = exchange.step(Answers::new(), &scene).await?;
             let answers = Answers::new().with("username", "ada").with("password", "one");

@@ -1,6 +1,6 @@
 //! The `accounts` checker: who gets in, and who does not.
 
-use countersign::{Answers, Checker, FaultKind, Peer, Public, Reason, Reply, Scene, Secret, World};
+use countersign::{Answers, Checker, FaultKind, Peer, Public, Reason, Reply, Scene, Secret};
 use countersign_checkers::accounts::Accounts;
 use countersign_checkers::hash::Recipe;
 use countersign_store::{AccountUpdate, CredentialType, Group, NewCredential};
@@ -227,8 +227,7 @@ async fn external_finds_accounts_that_may_be_used() {
 async fn other_mechanisms_are_not_offered() {
     let place = Place::new().await;
     let (peer, world) = (anybody(), &*place.world);
-    let scene =
-        Scene { now: world.now(), world, peer: &peer, claimed: None, proven: &[], followed: false };
+    let scene = Scene::of(&peer, world);
     for mechanism in ["PLAIN", "", "passwor"] {
         assert!(place.accounts.begin(mechanism, &scene).is_err());
     }

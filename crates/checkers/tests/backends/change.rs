@@ -2,7 +2,7 @@
 
 use countersign::{
     Answers, Carrier, Checker, CredentialKind, FaultKind, KindSet, Peer, Public, Reason, Reply,
-    Scene, Secret, World,
+    Scene, Secret,
 };
 use countersign_checkers::accounts::password_rules;
 use countersign_checkers::hash::Recipe;
@@ -199,14 +199,7 @@ async fn through_sasl_a_change_is_needed() {
         let peer = Peer::new("imap", supports);
         let inner = || {
             let world = &*place.world;
-            let scene = Scene {
-                now: world.now(),
-                world,
-                peer: &peer,
-                claimed: None,
-                proven: &[],
-                followed: false,
-            };
+            let scene = Scene::of(&peer, world);
             place.accounts.begin("password", &scene).unwrap()
         };
         let begin = |exchange| Talk::over(exchange, peer.clone(), &place.world);

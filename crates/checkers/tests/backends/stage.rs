@@ -57,14 +57,7 @@ impl<'a> Talk<'a> {
         world: &'a OwnedWorld,
     ) -> Self {
         let exchange = {
-            let scene = Scene {
-                now: world.now(),
-                world,
-                peer: &peer,
-                claimed: None,
-                proven: &[],
-                followed: false,
-            };
+            let scene = Scene::of(&peer, world);
             checker.begin(mechanism, &scene).unwrap()
         };
         Self::over(exchange, peer, world).await

@@ -62,14 +62,7 @@ fn a_script_may_await_a_backend_between_its_questions() {
     });
     let mut exchange = BoxExchange::new(exchange);
     let peer = Peer::new("imap", KindSet::all());
-    let scene = Scene {
-        now: Default::default(),
-        world: &world,
-        peer: &peer,
-        claimed: None,
-        proven: &[],
-        followed: false,
-    };
+    let scene = Scene::of(&peer, &world);
     let waker = std::task::Waker::noop();
     let mut context = std::task::Context::from_waker(waker);
     for last in [false, true] {

@@ -228,8 +228,7 @@ fn begin(checker: &dyn Checker, mechanism: &str, scene: &Scene<'_>) -> Result<Bo
 }
 
 fn scene<'a>(fixture: &'a Fixture, claimed: Option<&'a str>) -> Scene<'a> {
-    let world = &*fixture.world;
-    Scene { now: world.now(), world, peer: &fixture.peer, claimed, proven: &[], followed: false }
+    Scene { claimed, ..Scene::of(&fixture.peer, &*fixture.world) }
 }
 
 fn told(fault: &Fault) -> End {

@@ -53,7 +53,7 @@ pub(super) async fn answer(
     let id = login_id(&id)?;
     let engine = Arc::clone(&app.engine);
     let RoundAnswers { round, answers: AnswerMap(answers) } = request;
-    // It is kept for the record until the login ends, also when the round does not take it.
+    // No round takes a longer one; it is told apart from a mistake in the answers.
     if let Some(name) = answers.value("username").filter(|name| name.len() > NAME_BYTES) {
         let length = name.len();
         let error = format!("the user name has {length} bytes and may have {NAME_BYTES}");
