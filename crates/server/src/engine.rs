@@ -175,10 +175,11 @@ impl Engine {
         ServerRealm: Realm<I>,
     {
         let Login { mut conversation, mut note } = login;
-        // What was asked for and can be a name; the peer may say anything under this key.
-        let asked = conversation.open().and_then(|ask| {
-            let question = ask.round.question("username")?;
-            question.check(answers.find("username")?).ok()
+        // What was asked for and can be a name; the peer may say anything under this key. Mail servers
+        // never do, so for them nothing is looked up.
+        let asked = answers.find("username").and_then(|answer| {
+            let ask = conversation.open()?;
+            ask.round.question("username")?.check(answer).ok()
         });
         if let (Some(()), Some(name)) = (asked, answers.text("username")) {
             note.claimed = Some(name.into());
