@@ -60,6 +60,9 @@ impl Mechanism {
     pub const PASSWORD: &'static str = "password";
     /// The native one-time-code mechanism, `otp`.
     pub const OTP: &'static str = "otp";
+    /// A WebAuthn assertion: one question of the kind [`CredentialKind::Assertion`](crate::CredentialKind),
+    /// whose challenge is the JSON of `PublicKeyCredentialRequestOptions`.
+    pub const PASSKEY: &'static str = "passkey";
 
     /// Whether it goes by this name.
     pub fn is(&self, name: &str) -> bool {

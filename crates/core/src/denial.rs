@@ -48,8 +48,12 @@ pub enum Reason {
     Declined,
     /// The peer cancelled.
     Cancelled,
+    /// The user has no factor of the required kind.
+    NotEnrolled,
     /// Too many tries, or too many rounds.
     TooMany,
+    /// Too many wrong guesses of late, by this user's name or from this address: nobody was asked.
+    Throttled,
     /// The conversation's time ran out.
     TimedOut,
     /// The realm refused: quota, load, maintenance.
@@ -83,7 +87,9 @@ impl Reason {
             Self::Malformed => "malformed",
             Self::Declined => "declined",
             Self::Cancelled => "cancelled",
+            Self::NotEnrolled => "not-enrolled",
             Self::TooMany => "too-many",
+            Self::Throttled => "throttled",
             Self::TimedOut => "timed-out",
             Self::Realm => "realm",
         }
@@ -140,13 +146,16 @@ impl Denial {
     pub fn public(&self) -> Public {
         match self.reason {
             Reason::ChangeNeeded => Public::ChangeNeeded,
-            Reason::TooMany | Reason::TimedOut | Reason::Realm => Public::TryLater,
+            Reason::TooMany | Reason::Throttled | Reason::TimedOut | Reason::Realm => {
+                Public::TryLater
+            }
             Reason::Unsupported => Public::Unsupported,
             Reason::UnknownUser
             | Reason::WrongCredential
             | Reason::Disabled
             | Reason::Expired
             | Reason::NotAllowed
+            | Reason::NotEnrolled
             | Reason::Malformed
             | Reason::Declined
             | Reason::Cancelled => Public::Denied,

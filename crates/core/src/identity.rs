@@ -113,13 +113,26 @@ pub struct Verified<T> {
     what: Arc<T>,
     checker: Option<Arc<str>>,
     claimed: Option<Box<str>>,
+    complete: bool,
 }
 
 impl<T> Verified<T> {
     /// **Vouches that `what` has been verified in this attempt.** For checkers only: to call this is to
     /// let somebody in.
     pub fn vouch(what: impl Into<Arc<T>>) -> Self {
-        Self { what: what.into(), checker: None, claimed: None }
+        Self { what: what.into(), checker: None, claimed: None, complete: false }
+    }
+
+    /// The proof, standing for every factor that is required: an application password, which is made for
+    /// programs that can show nothing else, or a passkey that has verified its user by itself.
+    #[must_use]
+    pub fn complete(self) -> Self {
+        Self { complete: true, ..self }
+    }
+
+    /// Whether no further factor is needed.
+    pub fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// The name of the checker that vouched, as the portal knows it.
@@ -164,6 +177,7 @@ impl<T> Clone for Verified<T> {
             what: Arc::clone(&self.what),
             checker: self.checker.clone(),
             claimed: self.claimed.clone(),
+            complete: self.complete,
         }
     }
 }

@@ -48,7 +48,7 @@ impl Family for Plain {
 
     fn verify(&self, password: &[u8], _: &mut Memory) -> Result<bool, HashError> {
         // A comparison of the two as they are ends early when their lengths differ.
-        Ok(Sha256::digest(password).ct_eq(&self.digest).into())
+        Ok(Sha256::digest(password).as_slice().ct_eq(&self.digest[..]).into())
     }
 
     fn data(&self) -> String {
