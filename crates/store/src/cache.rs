@@ -79,7 +79,7 @@ impl Copies {
                     self.unknown.clear();
                 }
                 // A group's members are named one by one.
-                Changed::Group(_) | Changed::Session(_) => {}
+                Changed::Group(_) | Changed::Session(_) | Changed::Throttle { .. } => {}
             }
         }
     }

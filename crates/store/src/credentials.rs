@@ -271,7 +271,7 @@ fn stored(data: &Secret) -> Result<String, StoreError> {
 /// which are nearly everything here, should be readable to whoever must repair a store by hand.
 const HEX: &str = "hex:";
 
-fn to_stored(data: &Secret) -> String {
+pub(crate) fn to_stored(data: &Secret) -> String {
     match data.to_str() {
         Some(text) if !text.contains('\0') && !text.starts_with(HEX) => text.to_owned(),
         _ => {

@@ -39,9 +39,11 @@ mod groups;
 mod names;
 mod records;
 mod schema;
+mod secrets;
 mod sessions;
 mod sql;
 mod store;
+mod throttles;
 mod tokens;
 
 pub use error::StoreError;
@@ -49,6 +51,6 @@ pub use names::{check_group_name, check_user_name, limits};
 pub use records::{
     Account, AccountSummary, AccountUpdate, AuditEvent, AuditFilter, Changed, Credential,
     CredentialType, Group, Membership, NewAccount, NewCredential, NewToken, Page, SessionRecord,
-    TokenRecord,
+    ThrottleRow, TokenRecord,
 };
 pub use store::{OpenOptions, Store};

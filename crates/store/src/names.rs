@@ -18,6 +18,8 @@ pub mod limits {
     pub const LABELS: usize = 256;
     /// Attribute values of one account, all names together.
     pub const VALUES: usize = 1024;
+    /// Throttled users and sources that one call gives or deletes.
+    pub const THROTTLES: usize = 65_536;
     /// Rows of one page of a listing.
     pub const PAGE: usize = 1000;
 }

@@ -370,6 +370,21 @@ pub struct AuditFilter {
     pub limit: Option<usize>,
 }
 
+/// What is held against a user, a source, or a user from a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ThrottleRow {
+    /// The claimed name; empty: any.
+    pub user: String,
+    /// An address or a network as text; empty: any, or not known.
+    pub source: String,
+    /// How many failures there were; for [`crate::Store::add_throttles`], how many more.
+    pub failures: i64,
+    /// Until when there is a delay, in unix milliseconds.
+    pub until_ms: i64,
+    /// When the last failure was, in unix milliseconds.
+    pub last_ms: i64,
+}
+
 /// What a change touched; sent to everybody who holds a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -380,6 +395,13 @@ pub enum Changed {
     Group(String),
     /// The session with this hash ended.
     Session(String),
+    /// Failures were forgotten, see [`crate::Store::clear_throttles`].
+    Throttle {
+        /// Of this user; empty: of the rows that stand for any. `None`: of all.
+        user: Option<String>,
+        /// From this source; empty: of the rows that stand for any. `None`: from all.
+        source: Option<String>,
+    },
     /// Too much to name, or the record of it was trimmed: forget every copy.
     Everything,
 }

@@ -5,8 +5,11 @@ use crate::sql::{Database, Durability, TABLES, Tx, args, damaged};
 
 /// The files in their order; the version of a file is its place, from 1. A file that was released is
 /// never edited: what is to change goes into the next one.
-const MIGRATIONS: &[&str] =
-    &[include_str!("schema/0001_accounts.sql"), include_str!("schema/0002_sessions_and_audit.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/0001_accounts.sql"),
+    include_str!("schema/0002_sessions_and_audit.sql"),
+    include_str!("schema/0003_secrets_and_throttles.sql"),
+];
 
 /// The newest version that this program knows.
 pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;

@@ -177,6 +177,19 @@ impl Database {
         &self.at.path
     }
 
+    /// What is wrong with its content.
+    pub(crate) fn damaged(&self, why: impl Into<String>) -> StoreError {
+        damaged(&self.at.path, why)
+    }
+
+    /// Something that is no fault of the database's, but happened to it.
+    pub(crate) fn unknown(
+        &self,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> StoreError {
+        StoreError::Database { path: self.at.path.clone(), source: Box::new(source) }
+    }
+
     /// Reads with one statement, which is one snapshot.
     pub(crate) async fn rows(
         &self,

@@ -11,7 +11,7 @@ use crate::cache::Copies;
 use crate::error::StoreError;
 use crate::records::{Account, Changed};
 use crate::sql::{Access, Database, Durability, Tx, args};
-use crate::{accounts, file, schema};
+use crate::{accounts, file, schema, throttles};
 
 /// How many revisions back `changes` remembers. Who was away for longer forgets its whole copy.
 const REMEMBERED: i64 = 10_000;
@@ -257,6 +257,7 @@ fn changed(kind: &str, name: String) -> Changed {
         "account" => Changed::Account(name),
         "group" => Changed::Group(name),
         "session" => Changed::Session(name),
+        "throttle" => throttles::from_change(&name),
         // `all`, and whatever a later version adds.
         _ => Changed::Everything,
     }
@@ -301,6 +302,9 @@ impl Change {
                 Changed::Account(name) => ("account", name),
                 Changed::Group(name) => ("group", name),
                 Changed::Session(hash) => ("session", hash),
+                Changed::Throttle { user, source } => {
+                    ("throttle", throttles::to_change(&user, &source))
+                }
                 Changed::Everything => ("all", String::new()),
             };
             self.tx.run(sql, args![self.revision, kind, name]).await?;

@@ -209,3 +209,97 @@ async fn audit_is_newest_first_filtered_and_bounded() {
     assert_eq!(kept.iter().map(|e| e.at - NOW).collect::<Vec<_>>(), [149, 148, 147, 146, 145]);
     store.record_audit(&[], 5).await.unwrap();
 }
+
+fn failed(user: &str, source: &str, failures: i64, at: i64) -> ThrottleRow {
+    let (user, source) = (user.into(), source.into());
+    ThrottleRow { user, source, failures, until_ms: at + 100, last_ms: at }
+}
+
+#[tokio::test]
+async fn failures_add_up_within_the_window() {
+    let place = Place::new();
+    let store = place.open().await;
+    store.add_throttles(&[], 1000).await.unwrap();
+    let (alice, net) =
+        (failed("alice", "192.0.2.1", 2, 10_000), failed("", "192.0.2.0/24", 2, 9000));
+    store.add_throttles(&[alice.clone(), net.clone()], 1000).await.unwrap();
+    // Newest first, from the very millisecond.
+    assert_eq!(store.throttles_since(9000).await.unwrap(), [alice.clone(), net.clone()]);
+    assert_eq!(store.throttles_since(9001).await.unwrap(), [alice]);
+
+    store.add_throttles(&[failed("alice", "192.0.2.1", 3, 11_000)], 1000).await.unwrap();
+    assert_eq!(
+        store.list_throttles(None, 9).await.unwrap(),
+        [net.clone(), failed("alice", "192.0.2.1", 5, 11_000)]
+    );
+    // A node whose news come late, and whose delay is shorter.
+    store.add_throttles(&[failed("alice", "192.0.2.1", 1, 10_500)], 1000).await.unwrap();
+    let page = store.list_throttles(Some(("", "192.0.2.0/24")), 9).await.unwrap();
+    assert_eq!(page, [failed("alice", "192.0.2.1", 6, 11_000)]);
+    // After the window it begins again.
+    store.add_throttles(&[failed("alice", "192.0.2.1", 1, 12_001)], 1000).await.unwrap();
+    assert_eq!(
+        store.throttles_since(12_000).await.unwrap(),
+        [failed("alice", "192.0.2.1", 1, 12_001)]
+    );
+
+    assert_eq!(store.trim_throttles(9100).await.unwrap(), 0, "its delay has not ended");
+    assert_eq!(store.trim_throttles(9101).await.unwrap(), 1);
+    assert_eq!(store.list_throttles(None, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn cleared_failures_are_cleared_everywhere() {
+    let place = Place::new();
+    let (here, there) = (place.open().await, place.open().await);
+    let rows: Vec<_> = [("alice", "a"), ("alice", "b"), ("alice", ""), ("bob", "a"), ("", "a")]
+        .map(|(user, source)| failed(user, source, 1, 5))
+        .into();
+    here.add_throttles(&rows, 10).await.unwrap();
+    let mut heard = there.changes();
+    let mut cleared = async |user: Option<&str>, source: Option<&str>| {
+        let gone = here.clear_throttles(user, source).await.unwrap();
+        assert!(there.watch().await.unwrap());
+        let told =
+            Changed::Throttle { user: user.map(str::to_owned), source: source.map(str::to_owned) };
+        assert_eq!(*heard.try_recv().unwrap(), [told]);
+        gone
+    };
+    assert_eq!(cleared(Some("alice"), Some("")).await, 1);
+    assert_eq!(cleared(Some("alice"), None).await, 2);
+    assert_eq!(cleared(Some("alice"), None).await, 0);
+    assert_eq!(cleared(None, Some("a")).await, 2);
+    here.add_throttles(&rows, 10).await.unwrap();
+    assert_eq!(cleared(None, None).await, 5);
+}
+
+#[tokio::test]
+async fn any_name_that_is_typed_can_be_counted() {
+    let place = Place::new();
+    let store = place.open().await;
+    let odd = [failed("a\0\tb", "::1", 1, 5), failed(&"ä".repeat(5000), "::1", 1, 5)];
+    store.add_throttles(&odd, 10).await.unwrap();
+    store.add_throttles(&odd, 10).await.unwrap();
+    let found = store.list_throttles(None, 9).await.unwrap();
+    assert_eq!(found.iter().map(|row| row.failures).collect::<Vec<_>>(), [2, 2]);
+    assert_eq!(store.clear_throttles(Some("a\0\tb"), None).await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_node_has_the_same_secret() {
+    let place = Place::new();
+    let stores = [place.open().await, place.open().await];
+    let tasks: Vec<_> = (0..8)
+        .map(|n| {
+            let store = stores[n % 2].clone();
+            tokio::spawn(async move { store.secret("cookie").await.unwrap() })
+        })
+        .collect();
+    let first = stores[0].secret("cookie").await.unwrap();
+    assert_eq!(first.len(), 32);
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), first);
+    }
+    assert_ne!(stores[1].secret("passkey").await.unwrap(), first);
+    assert!(stores[0].secret("").await.is_err());
+}
