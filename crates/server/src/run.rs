@@ -291,6 +291,9 @@ impl Listeners {
             let options = HttpOptions {
                 connections: section.connections.max(1),
                 admin: Some(admin.clone()),
+                return_to: section.return_to.clone(),
+                cookie_domain: section.cookie_domain.clone(),
+                theme: config.theme(name, section)?,
                 ..HttpOptions::default()
             };
             listeners.http.push((listener, options));

@@ -27,6 +27,9 @@ pub use sections::{
 use crate::audit::Audit;
 use crate::registry::{CheckerSettings, Parts, Registry};
 
+/// The longest style sheet of a site.
+const THEME_BYTES: usize = 256 * 1024;
+
 /// Everything that a server is started with.
 #[derive(Debug)]
 pub struct Config {
@@ -204,6 +207,32 @@ impl Config {
             return Ok(Audit::off());
         }
         Audit::open_existing(&self.data.join(&self.audit.path), self.audit.on_failure)
+    }
+
+    /// The site's style sheet of an HTTP listener, whose path is relative to the configuration file.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read, is no UTF-8, or is too long to be one.
+    pub fn theme(
+        &self,
+        name: &str,
+        section: &HttpSection,
+    ) -> Result<Option<Arc<str>>, ConfigError> {
+        let Some(path) = &section.theme else { return Ok(None) };
+        let base = self.file.as_ref().and_then(|(file, _)| file.parent()).unwrap_or(&self.data);
+        let path = base.join(path);
+        let wrong = |why: &dyn std::fmt::Display| {
+            let place = format!("[listen.http.{name}] theme = \"{}\"", path.display());
+            Err(ConfigError::general(format!("{place}: {why}")))
+        };
+        match std::fs::read_to_string(&path) {
+            Ok(text) if text.len() > THEME_BYTES => {
+                wrong(&format_args!("it is longer than {THEME_BYTES} bytes"))
+            }
+            Ok(text) => Ok(Some(text.into())),
+            Err(error) => wrong(&format_args!("it cannot be read: {error}")),
+        }
     }
 
     /// Puts the HTTP listener of the command line in the place of all configured ones.

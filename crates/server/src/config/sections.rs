@@ -11,6 +11,7 @@ use serde::de::{Deserializer, Error, Visitor};
 
 use crate::audit::OnFailure;
 use crate::front::dovecot::OnFault;
+use crate::front::http::{CookieDomain, ReturnTo};
 
 /// `[store]`
 #[derive(Debug, Clone, Deserialize)]
@@ -34,12 +35,24 @@ pub struct HttpSection {
     pub address: SocketAddr,
     /// Connections at a time.
     pub connections: usize,
+    /// Where a login may return to, besides paths of its own host.
+    pub return_to: ReturnTo,
+    /// The domain whose hosts all get the session; absent: the own host alone.
+    pub cookie_domain: Option<CookieDomain>,
+    /// A style sheet of the site for the pages, beside the configuration file.
+    pub theme: Option<PathBuf>,
 }
 
 impl HttpSection {
     /// A listener with the usual limits.
     pub fn at(address: SocketAddr) -> Self {
-        Self { address, connections: 4096 }
+        Self {
+            address,
+            connections: 4096,
+            return_to: ReturnTo::default(),
+            cookie_domain: None,
+            theme: None,
+        }
     }
 }
 

@@ -6,9 +6,11 @@
 mod administration;
 mod answers;
 mod connection;
+mod cookie;
 mod json;
 mod login;
 mod problem;
+mod return_to;
 mod routes;
 mod session;
 mod view;
@@ -25,8 +27,10 @@ use countersign::{KindSet, Peer, Transport};
 pub use administration::{Events, Groups, Members, Membership, Users};
 pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
 pub use connection::serve;
+pub use cookie::CookieDomain;
 pub use login::status_of;
 pub use problem::ProblemView;
+pub use return_to::{Allowed, ReturnTo};
 pub use routes::{OPENAPI, ROUTES, Route};
 pub use session::SessionView;
 pub use view::{
@@ -55,6 +59,12 @@ pub struct HttpOptions {
     pub drain_timeout: Duration,
     /// What administrators can do; none: this listener does not serve their API.
     pub admin: Option<Admin>,
+    /// Where a login may return to, besides paths of its own host.
+    pub return_to: ReturnTo,
+    /// Whose hosts get the session's cookie; none: the own host alone.
+    pub cookie_domain: Option<CookieDomain>,
+    /// The site's own style, after ours.
+    pub theme: Option<Arc<str>>,
 }
 
 impl Default for HttpOptions {
@@ -67,6 +77,9 @@ impl Default for HttpOptions {
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
             admin: None,
+            return_to: ReturnTo::default(),
+            cookie_domain: None,
+            theme: None,
         }
     }
 }
