@@ -7,6 +7,7 @@ use std::sync::Arc;
 use countersign::{Carrier as _, Checker, Order};
 use countersign_sasl::{Login, Plain};
 use countersign_server::config::Config;
+use countersign_server::groups::Groups;
 use countersign_server::registry::Parts;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
@@ -25,6 +26,10 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
     match config.audit.enabled {
         true => println!("audit      {}", config.data.join(&config.audit.path).display()),
         false => println!("audit      off: no attempt is recorded"),
+    }
+    let conflicts = block_on(conflicts(&place))?;
+    if !conflicts.is_empty() {
+        return Err(Failure::refused(conflicts.join("\n")));
     }
     println!("\nlistens");
     for (name, section) in &config.http {
@@ -56,6 +61,17 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
             checkers.len()
         ))),
     }
+}
+
+/// Where the group table's sources contradict each other.
+async fn conflicts(place: &Place) -> Result<Vec<String>, Failure> {
+    if !place.config.store.exists() {
+        return Ok(Vec::new());
+    }
+    let store = place.store().await?;
+    let conflicts = Groups::new(store.clone(), &place.config.groups).conflicts().await;
+    store.close().await;
+    Ok(conflicts?)
 }
 
 /// Each checker of the configuration, or why there is none.

@@ -18,6 +18,7 @@ use countersign_store::Store;
 use futures_util::FutureExt;
 
 use crate::audit::{Audit, Ledger, Outcome, Record};
+use crate::groups::Groups;
 use crate::metrics::{Ended, Metrics};
 use crate::realm::{Lasting, ServerRealm};
 use crate::world::SystemWorld;
@@ -39,6 +40,8 @@ pub struct Engine {
     pub pending: Pending<Parked>,
     /// How long one step may take.
     pub step_deadline: Duration,
+    /// Names and numbers of groups.
+    pub groups: Groups,
 }
 
 /// A login under way.

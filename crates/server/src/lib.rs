@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod engine;
 pub mod front;
+pub mod groups;
 pub mod housekeeping;
 pub mod identity;
 pub mod metrics;

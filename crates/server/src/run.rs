@@ -22,6 +22,7 @@ use crate::engine::Engine;
 use crate::front::http::HttpOptions;
 use crate::front::socket::{Socket, SocketError, SocketOptions};
 use crate::front::{Stop, Stopper, dovecot, http, saslauthd};
+use crate::groups::Groups;
 use crate::housekeeping;
 use crate::metrics::Metrics;
 use crate::realm::ServerRealm;
@@ -245,6 +246,7 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
         world,
         pending: Pending::new(u16::from_ne_bytes(node), limits),
         step_deadline: config.limits.step_deadline.0,
+        groups: Groups::new(store.clone(), &config.groups),
     })
 }
 

@@ -25,6 +25,7 @@ pub use sections::{
 };
 
 use crate::audit::Audit;
+use crate::groups::GroupsSection;
 use crate::registry::{CheckerSettings, Parts, Registry};
 
 /// The longest style sheet of a site.
@@ -62,6 +63,8 @@ pub struct Config {
     pub accounts: AccountsPolicy,
     /// What the server says of itself.
     pub log: LogSection,
+    /// Names and numbers of groups.
+    pub groups: GroupsSection,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -76,6 +79,7 @@ struct Sections {
     sessions: SessionsSection,
     accounts: AccountsPolicy,
     log: LogSection,
+    groups: Option<Spanned<GroupsSection>>,
     /// Read apart, by the registry. Here so that the list of sections in an error is whole.
     #[allow(dead_code)]
     checker: Option<serde::de::IgnoredAny>,
@@ -133,6 +137,11 @@ impl Config {
         let places =
             checkers.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let checkers = in_order(checkers, sections.policy.checkers)?;
+        let groups =
+            sections.groups.unwrap_or_else(|| Spanned::new(0..0, GroupsSection::default()));
+        if let Err(why) = groups.get_ref().check() {
+            return Err(ConfigError::at(groups.span(), why));
+        }
         let listen = sections.listen.unwrap_or_else(ListenSection::built_in);
         Ok(Self {
             data: data.to_owned(),
@@ -150,6 +159,7 @@ impl Config {
             sessions: sections.sessions,
             accounts: sections.accounts,
             log: sections.log,
+            groups: groups.into_inner(),
         })
     }
 
@@ -424,6 +434,10 @@ mod tests {
             ("[polcy]\n", vec!["countersign.toml:1", "`policy`"]),
             ("x = [\n", vec!["countersign.toml"]),
             ("[limits]\nstep_deadline = \"soon\"", vec!["countersign.toml:2:17"]),
+            (
+                "[groups]\nmap = { a = 1, b = 1 }",
+                vec!["countersign.toml:1", "both have the number 1"],
+            ),
             ("[listen.dovecot.m]\nmode = \"rw\"", vec!["countersign.toml:2:8", "0660"]),
         ] {
             let error = parse(text).unwrap_err();

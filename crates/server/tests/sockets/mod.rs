@@ -15,6 +15,7 @@ use countersign_server::audit::{Audit, OnFailure};
 use countersign_server::engine::Engine;
 use countersign_server::front::socket::{Socket, SocketOptions};
 use countersign_server::front::{Stop, Stopper};
+use countersign_server::groups::{Groups, GroupsSection};
 use countersign_server::metrics::Metrics;
 use countersign_server::realm::ServerRealm;
 use countersign_server::world::SystemWorld;
@@ -74,6 +75,7 @@ impl Place {
         let open = || Audit::open(&folder.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
         let engine = Engine {
             portal,
+            groups: Groups::new(store.clone(), &GroupsSection::default()),
             store,
             audit: audit.unwrap_or_else(open),
             metrics: Metrics::new(true),

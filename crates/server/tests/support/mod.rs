@@ -17,6 +17,7 @@ use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::Admin;
 use countersign_server::audit::{Audit, OnFailure};
 use countersign_server::engine::Engine;
+use countersign_server::groups::{Groups, GroupsSection};
 use countersign_server::metrics::Metrics;
 use countersign_server::realm::ServerRealm;
 use countersign_server::world::SystemWorld;
@@ -88,6 +89,7 @@ impl Place {
             world,
             pending: Pending::new(wishes.node, wishes.pending),
             step_deadline: PATIENCE,
+            groups: Groups::new(store.clone(), &GroupsSection::default()),
         };
         let hasher = Arc::new(HashPool::start(&PoolOptions::default()).unwrap());
         let recipe = Recipe::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
