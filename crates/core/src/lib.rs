@@ -94,7 +94,7 @@ pub use responder::{Blocking, Cancelled, Known, Responder};
 pub use round::{
     Challenge, Charset, Feedback, Group, Level, Limits, Misuse, Notice, Question, Round,
 };
-pub use scene::{Moment, Peer, Scene, Transport, World};
+pub use scene::{Facts, Moment, More, Peer, Scene, Transport, World};
 pub use script::{Asker, Decision, script};
 pub use secret::Secret;
 pub use stores::{

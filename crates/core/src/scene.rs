@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, LazyLock};
 
 use crate::{Identity, KindSet, Verified};
 
@@ -69,17 +70,29 @@ pub struct Peer {
     pub local: Option<IpAddr>,
     /// How the user's connection is protected.
     pub transport: Transport,
+    /// The user id of the process at the other end of a local socket.
+    pub uid: Option<u32>,
+    /// What the peer can answer.
+    pub supports: KindSet,
+    /// What few connections tell: `peer.more.external`.
+    pub more: More,
+}
+
+/// [`Facts`], which take no room in a peer that has none: many conversations wait, and each has its peer.
+/// Reads and writes go through to them.
+#[derive(Clone, Debug, Default)]
+pub struct More(Option<Box<Facts>>);
+
+/// What only some connections tell.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
     /// What a trusted lower layer has authenticated: a client certificate's name reported by the mail
     /// server, a peer's user name on a local socket.
     pub external: Option<Arc<str>>,
     /// The client's certificate chain in DER, leaf first, verified by our own TLS.
     pub certificates: Vec<Arc<[u8]>>,
-    /// TLS channel bindings by name (RFC 5929, RFC 9266).
-    pub channel_bindings: BTreeMap<&'static str, Vec<u8>>,
-    /// The user id of the process at the other end of a local socket.
-    pub uid: Option<u32>,
-    /// What the peer can answer.
-    pub supports: KindSet,
+    /// TLS channel bindings by name (RFC 5929, RFC 9266), shared by the logins of a connection.
+    pub channel_bindings: Arc<BTreeMap<&'static str, Vec<u8>>>,
     /// Anything else worth a record: the client's own session id, its user agent.
     pub details: BTreeMap<&'static str, String>,
 }
@@ -100,5 +113,34 @@ impl Peer {
     /// A peer of a service, and what it can answer.
     pub fn new(service: impl Into<Arc<str>>, supports: KindSet) -> Self {
         Self { service: service.into(), supports, ..Self::default() }
+    }
+}
+
+impl Deref for More {
+    type Target = Facts;
+
+    fn deref(&self) -> &Facts {
+        static NONE: LazyLock<Facts> = LazyLock::new(Facts::default);
+        self.0.as_deref().unwrap_or_else(|| &NONE)
+    }
+}
+
+impl DerefMut for More {
+    fn deref_mut(&mut self) -> &mut Facts {
+        self.0.get_or_insert_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_take_room_where_there_are_any() {
+        let mut peer = Peer::new("imap", KindSet::none());
+        assert!(peer.more.external.is_none() && peer.more.0.is_none());
+        peer.more.external = Some("ada".into());
+        assert_eq!(peer.clone().more.external.as_deref(), Some("ada"));
+        assert!(size_of::<Peer>() <= 128, "{}", size_of::<Peer>());
     }
 }

@@ -72,7 +72,7 @@ impl<D: Directory> Exchange for ExternalExchange<D> {
             Err(denial) => return Ok(Step::Deny(denial)),
         };
         // The name comes from the lower layer and never from the peer, whose message may only repeat it.
-        let Some(proven) = &scene.peer.external else {
+        let Some(proven) = &scene.peer.more.external else {
             let detail = "no lower layer has authenticated this peer";
             return Ok(Step::Deny(Denial::new(Reason::NotAllowed).because(detail)));
         };

@@ -40,7 +40,7 @@ fn portal() -> Portal<()> {
 
 fn begin(mechanism: &'static str, external: Option<&str>) -> (Conversation, Reply) {
     let mut peer = Peer::new("smtp", KindSet::none().with(CredentialKind::Token));
-    peer.external = external.map(Into::into);
+    peer.more.external = external.map(Into::into);
     let request = Request::from_peer(Arc::new(peer)).by(mechanism);
     now_or_never(portal().begin(request, &StillWorld::default())).unwrap().unwrap()
 }

@@ -344,7 +344,7 @@ impl Engine {
             remote: peer.remote,
             transport: peer.transport,
             took_us,
-            session: peer.details.get("session").map(String::as_str),
+            session: peer.more.details.get("session").map(String::as_str),
         };
         self.audit.record(ledger, &record);
     }

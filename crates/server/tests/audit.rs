@@ -42,7 +42,7 @@ fn peer() -> Peer {
     peer.front_end = "dovecot";
     peer.remote = Some([192, 0, 2, 7].into());
     peer.transport = Transport::Tls;
-    peer.details.insert("session", "x1".into());
+    peer.more.details.insert("session", "x1".into());
     peer
 }
 
@@ -71,7 +71,7 @@ async fn a10_keys_in_their_order() {
     attempt(&place.engine, peer(), "ada", "wrong", &mut ledger).await;
     attempt(&place.engine, peer(), "broken", "countess", &mut ledger).await;
     let bare =
-        Peer { details: Default::default(), remote: None, transport: Transport::Plain, ..peer() };
+        Peer { more: Default::default(), remote: None, transport: Transport::Plain, ..peer() };
     attempt(&place.engine, bare.clone(), "disabled", "countess", &mut ledger).await;
     let denial = countersign::Denial::new(Reason::Unsupported);
     place.engine.refuse(&bare, &denial, &mut ledger);

@@ -1,6 +1,6 @@
 //! The `accounts` checker: who gets in, and who does not.
 
-use countersign::{Answers, Checker, FaultKind, Peer, Public, Reason, Reply, Scene, Secret};
+use countersign::{Answers, Checker, FaultKind, Public, Reason, Reply, Scene, Secret};
 use countersign_checkers::accounts::Accounts;
 use countersign_checkers::hash::Recipe;
 use countersign_store::{AccountUpdate, CredentialType, Group, NewCredential};
@@ -17,7 +17,8 @@ async fn conforms() {
     place.add("ada", &[&right], |_| {}).await;
     place.add("locked", &[&right], |new| new.enabled = false).await;
     let token = |text: &str| Answers::new().with("token", text.to_owned());
-    let peer = Peer { external: Some("ada".into()), ..anybody() };
+    let mut peer = anybody();
+    peer.more.external = Some("ada".into());
     let fixture = Fixture::new()
         .with(
             Proof::of("password", "ada", login("ada", "countess"))
@@ -213,7 +214,8 @@ async fn external_finds_accounts_that_may_be_used() {
         (None, "ada", Err(Reason::NotAllowed)),
         (None, "", Err(Reason::NotAllowed)),
     ] {
-        let peer = Peer { external: external.map(Into::into), ..anybody() };
+        let mut peer = anybody();
+        peer.more.external = external.map(Into::into);
         let mut talk = Talk::with(&place.accounts, "external", peer, &place.world).await;
         let said = talk.say(Answers::new().with("token", token)).await.unwrap();
         match outcome {

@@ -495,8 +495,8 @@ impl<'e> Connection<'e> {
                 && peer.remote == request.remote_ip()
                 && peer.local == request.local_ip()
                 && peer.transport == transport
-                && peer.external.as_deref() == external
-                && peer.details.get("session").map(String::as_str) == session.as_deref();
+                && peer.more.external.as_deref() == external
+                && peer.more.details.get("session").map(String::as_str) == session.as_deref();
             if same {
                 return Arc::clone(peer);
             }
@@ -506,10 +506,10 @@ impl<'e> Connection<'e> {
         peer.remote = request.remote_ip();
         peer.local = request.local_ip();
         peer.transport = transport;
-        peer.external = external.map(Into::into);
+        peer.more.external = external.map(Into::into);
         peer.uid = self.uid;
         if let Some(session) = session {
-            peer.details.insert("session", session.into_owned());
+            peer.more.details.insert("session", session.into_owned());
         }
         let peer = Arc::new(peer);
         self.peer = Some(Arc::clone(&peer));
