@@ -19,3 +19,8 @@ fn dovecot_server() {
 fn saslauthd() {
     replay::corpus("saslauthd", fuzzing::saslauthd);
 }
+
+#[test]
+fn ldap() {
+    replay::corpus("ldap", fuzzing::ldap);
+}
