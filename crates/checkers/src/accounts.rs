@@ -12,7 +12,7 @@ use countersign_sasl::{EXTERNAL, External};
 use countersign_store::{Account, Credential, CredentialType, Store, StoreError};
 
 use crate::hash::{Accept, Hash, HashError, Recipe};
-use crate::pool::{HashPool, PoolError};
+use crate::pool::{HashPool, Match, PoolError};
 
 /// How often a login begins anew because the account was changed while it hashed.
 const LOOKS: usize = 3;
@@ -36,7 +36,7 @@ struct Shared {
     recipe: Recipe,
     accept: Accept,
     /// What a password is compared with when there is none: it takes as long and never matches.
-    decoy: Hash,
+    decoy: String,
     /// Credentials whose hash is being replaced.
     rehashing: Mutex<BTreeSet<i64>>,
 }
@@ -62,7 +62,8 @@ impl Accounts {
         world.fill(&mut salt);
         let accept = Accept::default();
         let decoy = Hash::decoy(&recipe, salt)
-            .and_then(|decoy| Hash::parse(&decoy.expose_text(), &accept))
+            .map(|decoy| decoy.expose_text())
+            .and_then(|decoy| Hash::parse(&decoy, &accept).map(|_| decoy))
             .map_err(|error| Fault::internal("the recipe for new passwords").caused_by(error))?;
         let rehashing = Mutex::default();
         let shared = Shared { store, pool, world, recipe, accept, decoy, rehashing };
@@ -181,10 +182,15 @@ impl PasswordExchange {
             let detail = format!("the driver `{driver}` vouches for this account");
             return Ok(Step::Deny(Denial::new(Reason::UnknownUser).because(detail)));
         }
-        for _ in 0..LOOKS {
-            let Some(credential) = shared.matching(&account, &password, scene).await? else {
+        for look in 0..LOOKS {
+            let Some((credential, found)) = shared.matching(&account, &password, scene).await?
+            else {
                 return Ok(Step::deny(Reason::WrongCredential));
             };
+            if look == 0 && found == Match::Remembered {
+                // No time has passed since the account was looked up, and found to be checked here.
+                return Ok(self.right(account, &credential, found, password, scene));
+            }
             // Hashing took its time. What was verified must still be what counts.
             let current = shared.store.account(login).await.map_err(store_fault)?;
             let Some(current) = current else {
@@ -198,7 +204,7 @@ impl PasswordExchange {
                 });
             account = current;
             if same {
-                return Ok(self.right(account, &credential, password, scene));
+                return Ok(self.right(account, &credential, found, password, scene));
             }
             // Often it is still right: another login of the same user has just replaced an old hash.
         }
@@ -211,6 +217,7 @@ impl PasswordExchange {
         &mut self,
         account: Arc<Account>,
         credential: &Credential,
+        found: Match,
         password: Secret,
         scene: &Scene<'_>,
     ) -> Step {
@@ -218,7 +225,9 @@ impl PasswordExchange {
             return Step::Deny(denial);
         }
         if !account.must_change {
-            self.shared.rehash(credential, password, &account.name);
+            if found != Match::Remembered {
+                self.shared.rehash(credential, password, &account.name);
+            }
             return Step::Grant(Verified::vouch(identity(&account)));
         }
         if !scene.peer.supports.contains(&CredentialKind::NewPassphrase) {
@@ -288,24 +297,25 @@ impl Shared {
         account: &Account,
         password: &Secret,
         scene: &Scene<'_>,
-    ) -> Result<Option<Credential>, Fault> {
+    ) -> Result<Option<(Credential, Match)>, Fault> {
         let mut compared = false;
+        let name = &account.name;
         for credential in account.credentials_of(&CredentialType::Password) {
             if !counts(credential, scene) {
                 continue;
             }
             let text = credential.data.to_str().unwrap_or_default();
-            let hash = Hash::parse(text, &self.accept).map_err(|error| {
-                let name = &account.name;
-                Fault::internal(format!(
-                    "the stored password of `{name}` cannot be read; set it anew"
-                ))
-                .caused_by(error)
-            })?;
             compared = true;
-            let verdict = self.pool.verify(&hash, password.clone(), &account.name).await;
-            if verdict.map_err(verifying)? {
-                return Ok(Some(credential.clone()));
+            let found = self.pool.verify_text(name, text, &self.accept, password).await;
+            match found {
+                Ok(Match::No) => {}
+                Ok(found) => return Ok(Some((credential.clone(), found))),
+                Err(PoolError::Stored(error)) => {
+                    let context =
+                        format!("the stored password of `{name}` cannot be read; set it anew");
+                    return Err(Fault::internal(context).caused_by(error));
+                }
+                Err(error) => return Err(verifying(error)),
             }
         }
         if !compared {
@@ -325,7 +335,9 @@ impl Shared {
     }
 
     async fn decoy(&self, login: &str, password: &Secret) -> Result<(), Fault> {
-        self.pool.verify(&self.decoy, password.clone(), login).await.map_err(verifying)?;
+        // As it is for a stored hash, from the first look on.
+        let compared = self.pool.verify_text(login, &self.decoy, &self.accept, password);
+        compared.await.map_err(verifying)?;
         Ok(())
     }
 

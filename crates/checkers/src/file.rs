@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::hash::{Accept, Cost, Hash};
 use crate::passwd_file::{Effect, Entry, Format, MAX_FILE, PasswdFile};
-use crate::pool::HashPool;
+use crate::pool::{HashPool, Match};
 
 /// How often a login looks whether the file has changed: a look costs a system call.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -189,8 +189,8 @@ impl File {
         if hash.cost() == Cost::Cheap {
             return Ok(hash.verify(password));
         }
-        let verified = self.inner.pool.verify(hash, password.clone(), login).await;
-        verified.map_err(|error| {
+        let verified = self.inner.pool.verify(hash, password, login).await;
+        verified.map(Match::is_right).map_err(|error| {
             error.fault(format!("verifying a password of {}", self.inner.path.display()))
         })
     }

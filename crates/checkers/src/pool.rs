@@ -5,6 +5,9 @@
 //! so that one user's thousand attempts cost another user one place; with an age limit, so that nothing
 //! is computed for a peer that has given up.
 //!
+//! Equal attempts at the same time are one computation, and its answer is remembered for a while
+//! ([`Remember`]): a mail program that logs in again with the same password costs a lookup.
+//!
 //! Memory is bounded by threads × the largest accepted `m`; between jobs a thread keeps at most 64 MiB.
 
 use std::borrow::Cow;
@@ -12,7 +15,7 @@ use std::future::Future;
 use std::hash::BuildHasher;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -21,11 +24,17 @@ use countersign::{Fault, FaultKind, Secret};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use crate::hash::{Cost, Hash, HashError, Memory, Recipe};
+use crate::hash::{Accept, Cost, Hash, HashError, Memory, Recipe};
 
+mod flight;
 mod queue;
+mod verified;
 
+pub use verified::Remember;
+
+use flight::{Answer, Boarded, Flight, Flights};
 use queue::{Abandoned, Popped, Queue};
+use verified::{Attempt, Key, Verified};
 
 /// How large a pool is, and whom it serves first.
 #[derive(Debug, Clone)]
@@ -42,6 +51,8 @@ pub struct PoolOptions {
     /// thread of normal priority gets nine tenths of a contended core. Linux only; elsewhere without
     /// effect.
     pub niceness: u8,
+    /// Which answers are remembered.
+    pub remember: Remember,
 }
 
 impl Default for PoolOptions {
@@ -52,6 +63,7 @@ impl Default for PoolOptions {
             per_key: 75,
             max_age: Duration::from_secs(8),
             niceness: 10,
+            remember: Remember::default(),
         }
     }
 }
@@ -78,6 +90,45 @@ pub enum PoolError {
     /// The hash could not be made.
     #[error(transparent)]
     Hash(#[from] HashError),
+    /// The stored text is no hash that can be verified. Only [`HashPool::verify_text`] reads texts.
+    #[error("the stored hash cannot be read")]
+    Stored(#[source] HashError),
+}
+
+/// Whether a password is the right one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Match {
+    /// It is not.
+    No,
+    /// It is: that was computed for this login, or for an equal one at the same time.
+    Yes,
+    /// It is: that was computed a while ago. There is no need to look whether the stored hash is outdated;
+    /// it was looked then.
+    Remembered,
+}
+
+impl Match {
+    /// Whether it is the password.
+    pub fn is_right(self) -> bool {
+        self != Self::No
+    }
+}
+
+/// What a pool has done and holds. For metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Hashes that the threads have computed, failed ones too.
+    pub computed: u64,
+    /// Jobs that wait, those that run not counted.
+    pub waiting: usize,
+    /// Verifications that were answered from memory.
+    pub remembered: u64,
+    /// Verifications that had to be computed.
+    pub missed: u64,
+    /// Verifications that waited for the computation of an equal one.
+    pub shared: u64,
+    /// Answers in memory.
+    pub entries: usize,
 }
 
 impl PoolError {
@@ -88,7 +139,7 @@ impl PoolError {
                 FaultKind::Overloaded
             }
             Self::Closed => FaultKind::Unavailable,
-            Self::Panicked | Self::Hash(_) => FaultKind::Internal,
+            Self::Panicked | Self::Hash(_) | Self::Stored(_) => FaultKind::Internal,
         };
         Fault::new(kind, context).caused_by(self)
     }
@@ -107,11 +158,19 @@ pub struct HashPool {
 struct Shared {
     state: Mutex<State>,
     work: Condvar,
+    key: Key,
+    verified: Verified,
     computed: AtomicU64,
+    remembered: AtomicU64,
+    missed: AtomicU64,
+    joined: AtomicU64,
 }
 
 struct State {
     queue: Queue<Job>,
+    /// Under the lock of the queue, which drops jobs that nobody waits for: nobody boards one that is being
+    /// dropped.
+    flights: Flights,
     closed: bool,
 }
 
@@ -121,7 +180,7 @@ struct Job {
 }
 
 enum Task {
-    Verify(Hash, Reply<bool>),
+    Verify(Hash, Arc<Flight>),
     Create(Recipe, [u8; 16], Reply<Hash>),
 }
 
@@ -131,14 +190,23 @@ impl HashPool {
     /// Starts the threads.
     ///
     /// # Errors
-    /// The system's, when it does not give a thread.
+    /// The system's, when it gives no thread or no randomness.
     pub fn start(options: &PoolOptions) -> std::io::Result<Self> {
         let queue = Queue::new(options.queue, options.per_key, options.max_age);
         let mut pool = Self {
             shared: Arc::new(Shared {
-                state: Mutex::new(State { queue, closed: false }),
+                state: Mutex::new(State {
+                    queue,
+                    flights: Flights::new(options.queue.saturating_add(options.threads.get())),
+                    closed: false,
+                }),
                 work: Condvar::new(),
+                key: Key::draw()?,
+                verified: Verified::new(&options.remember),
                 computed: AtomicU64::new(0),
+                remembered: AtomicU64::new(0),
+                missed: AtomicU64::new(0),
+                joined: AtomicU64::new(0),
             }),
             threads: Vec::with_capacity(options.threads.get()),
             keys: std::hash::RandomState::new(),
@@ -156,35 +224,119 @@ impl HashPool {
         Ok(pool)
     }
 
-    /// Whether this is the password. `key` is whom to be fair to: the user's name, or the source.
+    /// Whether this is the password of a stored hash, as it is stored. `login` is who logs in: whom to be
+    /// fair to, and whose answer is remembered.
     ///
-    /// A cheap hash is verified at once, in the caller's thread. The job is queued when this is called,
-    /// not when the future is first polled; dropping the future takes it out again.
+    /// What is remembered is looked up before the text is read. A cheap hash is verified at once, in the
+    /// caller's thread. The job is queued when this is called, not when the future is first polled;
+    /// dropping the future takes it out again.
     ///
     /// # Errors
-    /// [`PoolError`]: nobody was let in, and the password may have been right.
+    /// [`PoolError`]: nobody was let in, and the password may have been right. [`PoolError::Stored`] when
+    /// the text cannot be read.
+    pub fn verify_text(
+        &self,
+        login: &str,
+        stored: &str,
+        accept: &Accept,
+        password: &Secret,
+    ) -> impl Future<Output = Result<Match, PoolError>> + Send + use<> {
+        let attempt = self.shared.key.of_text(login, stored, accept, password.expose());
+        let read = || Hash::parse(stored, accept).map_err(PoolError::Stored);
+        self.lookup(attempt, login, password, read).end()
+    }
+
+    /// Whether this is the password of a hash that has been read. Otherwise as [`HashPool::verify_text`].
+    ///
+    /// # Errors
+    /// As [`HashPool::verify_text`], but for [`PoolError::Stored`].
     pub fn verify(
         &self,
         hash: &Hash,
-        password: Secret,
-        key: &str,
-    ) -> impl Future<Output = Result<bool, PoolError>> + Send + use<> {
-        let outcome = match hash.cost() {
-            Cost::Cheap => Err(Ok(hash.verify(&password))),
+        password: &Secret,
+        login: &str,
+    ) -> impl Future<Output = Result<Match, PoolError>> + Send + use<> {
+        let verification = match hash.cost() {
+            Cost::Cheap => Verification::known(Ok(hash.verify(password))),
             Cost::Expensive => {
-                let task = |reply| Task::Verify(hash.clone(), reply);
-                self.submit(key, password, task).map_err(Err)
+                let attempt = self.shared.key.of_hash(login, hash, password.expose());
+                self.lookup(attempt, login, password, || Ok(hash.clone()))
             }
         };
-        async move {
-            match outcome {
-                Ok(answer) => answer.await.unwrap_or(Err(PoolError::Closed)),
-                Err(known) => known,
-            }
-        }
+        verification.end()
     }
 
-    /// Hashes a new password. `salt` is 16 fresh random bytes; `key` as in [`HashPool::verify`].
+    fn lookup(
+        &self,
+        attempt: Attempt,
+        login: &str,
+        password: &Secret,
+        hash: impl FnOnce() -> Result<Hash, PoolError>,
+    ) -> Verification {
+        let shared = &self.shared;
+        if let Some(right) = shared.verified.answer(&attempt, Instant::now()) {
+            shared.remembered.fetch_add(1, Relaxed);
+            return Verification::Known(Ok(if right { Match::Remembered } else { Match::No }));
+        }
+        let hash = match hash() {
+            Ok(hash) => hash,
+            Err(error) => return Verification::known(Err(error)),
+        };
+        if hash.cost() == Cost::Cheap {
+            return Verification::known(Ok(hash.verify(password)));
+        }
+        self.fly(attempt, hash, login, password)
+            .unwrap_or_else(|error| Verification::known(Err(error)))
+    }
+
+    /// Boards the equal attempt that is under way, or begins one.
+    fn fly(
+        &self,
+        attempt: Attempt,
+        hash: Hash,
+        login: &str,
+        password: &Secret,
+    ) -> Result<Verification, PoolError> {
+        let shared = &self.shared;
+        let key = self.keys.hash_one(login);
+        // Copied before the lock, and if it was for nothing, wiped after it.
+        let (flight, answer) = Flight::begin(attempt);
+        let task = Task::Verify(hash, Arc::clone(&flight));
+        let job = Job { password: password.clone(), task };
+        let mut state = shared.lock();
+        if state.closed {
+            return Err(PoolError::Closed);
+        }
+        match state.flights.board(&attempt) {
+            Boarded::Yes(answer) => {
+                drop(state);
+                shared.joined.fetch_add(1, Relaxed);
+                return Ok(Verification::Waits(answer));
+            }
+            Boarded::Full => {
+                drop(state);
+                return Err(PoolError::Busy);
+            }
+            // It may have landed since we looked; what it found was remembered before that.
+            Boarded::Gone => {
+                if let Some(right) = shared.verified.answer(&attempt, Instant::now()) {
+                    drop(state);
+                    return Ok(Verification::known(Ok(right)));
+                }
+            }
+        }
+        let pushed = state.queue.push(key, job, Instant::now());
+        if pushed.is_ok() {
+            state.flights.add(&flight);
+        }
+        drop(state);
+        pushed.map_err(|_| PoolError::Busy)?;
+        shared.missed.fetch_add(1, Relaxed);
+        shared.work.notify_one();
+        Ok(Verification::Waits(answer))
+    }
+
+    /// Hashes a new password. `salt` is 16 fresh random bytes; `key` is whom to be fair to: the user's name.
     ///
     /// # Errors
     /// [`PoolError`], with [`PoolError::Hash`] when this recipe cannot hold this password.
@@ -195,20 +347,16 @@ impl HashPool {
         salt: [u8; 16],
         key: &str,
     ) -> impl Future<Output = Result<Hash, PoolError>> + Send + use<> {
-        let task = |reply| Task::Create(recipe, salt, reply);
-        let outcome = self.submit(key, password, task);
-        async move { outcome?.await.unwrap_or(Err(PoolError::Closed)) }
+        let (reply, answer) = oneshot::channel();
+        let job = Job { password, task: Task::Create(recipe, salt, reply) };
+        let submitted = self.submit(key, job);
+        async move {
+            submitted?;
+            answer.await.unwrap_or(Err(PoolError::Closed))
+        }
     }
 
-    fn submit<T>(
-        &self,
-        key: &str,
-        password: Secret,
-        task: impl FnOnce(Reply<T>) -> Task,
-    ) -> Result<oneshot::Receiver<Result<T, PoolError>>, PoolError> {
-        let (reply, answer) = oneshot::channel();
-        let task = task(reply);
-        let job = Job { password, task };
+    fn submit(&self, key: &str, job: Job) -> Result<(), PoolError> {
         let key = self.keys.hash_one(key);
         let mut state = self.shared.lock();
         if state.closed {
@@ -219,7 +367,26 @@ impl HashPool {
         // A refused job is wiped here, outside of the lock.
         pushed.map_err(|_| PoolError::Busy)?;
         self.shared.work.notify_one();
-        Ok(answer)
+        Ok(())
+    }
+
+    /// Forgets every answer. Those that are being computed are remembered still: they depend on nothing but
+    /// the stored hash.
+    pub fn clear(&self) {
+        self.shared.verified.clear();
+    }
+
+    /// What it has done and holds.
+    pub fn statistics(&self) -> Statistics {
+        let shared = &self.shared;
+        Statistics {
+            computed: self.computed(),
+            waiting: self.waiting(),
+            remembered: shared.remembered.load(Relaxed),
+            missed: shared.missed.load(Relaxed),
+            shared: shared.joined.load(Relaxed),
+            entries: shared.verified.len(),
+        }
     }
 
     /// How many jobs wait, those that run not counted. For metrics.
@@ -229,7 +396,7 @@ impl HashPool {
 
     /// How many hashes the threads have computed, failed ones too. For metrics.
     pub fn computed(&self) -> u64 {
-        self.shared.computed.load(Ordering::Relaxed)
+        self.shared.computed.load(Relaxed)
     }
 
     /// Takes no more jobs and drops those that wait: their callers get [`PoolError::Closed`]. Running
@@ -271,10 +438,45 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// Remembers an answer, then tells it: in this order, nobody who comes now finds neither the flight nor
+    /// the answer. An error is not remembered.
+    fn land(&self, flight: &Arc<Flight>, answer: &Answer) {
+        if let Ok(right) = *answer {
+            self.verified.remember(flight.attempt, right, Instant::now());
+        }
+        self.lock().flights.remove(flight);
+        flight.land(answer);
+    }
+}
+
+/// A verification on its way.
+enum Verification {
+    Known(Result<Match, PoolError>),
+    Waits(oneshot::Receiver<Answer>),
+}
+
+impl Verification {
+    fn known(answer: Answer) -> Self {
+        Self::Known(answer.map(computed))
+    }
+
+    async fn end(self) -> Result<Match, PoolError> {
+        match self {
+            Self::Known(answer) => answer,
+            Self::Waits(answer) => answer.await.unwrap_or(Err(PoolError::Closed)).map(computed),
+        }
+    }
+}
+
+fn computed(right: bool) -> Match {
+    if right { Match::Yes } else { Match::No }
+}
+
 impl Abandoned for Job {
     fn abandoned(&self) -> bool {
         match &self.task {
-            Task::Verify(_, reply) => reply.is_closed(),
+            Task::Verify(_, flight) => flight.empty(),
             Task::Create(_, _, reply) => reply.is_closed(),
         }
     }
@@ -303,12 +505,12 @@ fn run(shared: &Shared) {
         };
         drop(state);
         match popped {
-            Popped::TooLate(job) => job.fail(PoolError::TooLate),
+            Popped::TooLate(job) => job.fail(PoolError::TooLate, shared),
             Popped::Job(job) => {
                 clean = false;
                 // Before the answer, so that whoever has it finds it counted.
-                shared.computed.fetch_add(1, Ordering::Relaxed);
-                job.compute(&mut memory);
+                shared.computed.fetch_add(1, Relaxed);
+                job.compute(&mut memory, shared);
             }
         }
         state = shared.lock();
@@ -316,21 +518,21 @@ fn run(shared: &Shared) {
 }
 
 impl Job {
-    fn fail(self, error: PoolError) {
+    fn fail(self, error: PoolError, shared: &Shared) {
         match self.task {
-            Task::Verify(_, reply) => drop(reply.send(Err(error))),
+            Task::Verify(_, flight) => shared.land(&flight, &Err(error)),
             Task::Create(_, _, reply) => drop(reply.send(Err(error))),
         }
     }
 
-    fn compute(self, memory: &mut Memory) {
+    fn compute(self, memory: &mut Memory, shared: &Shared) {
         let Self { password, task } = self;
         match task {
-            Task::Verify(hash, reply) => {
+            Task::Verify(hash, flight) => {
                 let result = guarded(memory, |memory| hash.verify_in(&password, memory));
                 // Before the answer: whoever has it may count on the password being gone.
                 drop(password);
-                let _ = reply.send(result);
+                shared.land(&flight, &result);
             }
             Task::Create(recipe, salt, reply) => {
                 let create =
@@ -371,199 +573,4 @@ fn step_back(niceness: u8) {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use super::*;
-    use crate::hash::tests::Family;
-    use std::sync::mpsc;
-
-    /// A hash that says when it begins and ends when it is told to: `true` is a match, a closed
-    /// channel a panic.
-    struct Gate {
-        begun: mpsc::SyncSender<()>,
-        go: Mutex<mpsc::Receiver<bool>>,
-    }
-
-    pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
-
-    impl Family for Gate {
-        fn scheme(&self) -> &'static str {
-            "GATE"
-        }
-        fn cost(&self) -> Cost {
-            Cost::Expensive
-        }
-        fn verify(&self, _: &[u8], _: &mut Memory) -> Result<bool, HashError> {
-            self.begun.send(()).unwrap();
-            let go = self.go.lock().unwrap_or_else(PoisonError::into_inner);
-            Ok(go.recv_timeout(DEADLINE).unwrap())
-        }
-        fn data(&self) -> String {
-            String::new()
-        }
-        fn weaker_than(&self, _: &Recipe) -> bool {
-            false
-        }
-    }
-
-    pub(crate) fn gate() -> (Hash, mpsc::Receiver<()>, mpsc::Sender<bool>) {
-        let (begun, has_begun) = mpsc::sync_channel(64);
-        let (open, go) = mpsc::channel();
-        let go = Mutex::new(go);
-        (Hash::of_family(Arc::new(Gate { begun, go })), has_begun, open)
-    }
-
-    pub(crate) fn pool(queue: usize, per_key: usize, max_age: Duration) -> HashPool {
-        HashPool::start(&PoolOptions {
-            threads: NonZeroUsize::MIN,
-            queue,
-            per_key,
-            max_age,
-            ..PoolOptions::default()
-        })
-        .unwrap()
-    }
-
-    /// Waits on a runtime that has no other thread: a pool that blocked it would stop the test.
-    fn wait<T>(future: impl Future<Output = T>) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-        runtime.unwrap().block_on(async {
-            tokio::time::timeout(DEADLINE, future).await.expect("the deadline passed")
-        })
-    }
-
-    fn secret() -> Secret {
-        Secret::from("secret")
-    }
-
-    #[test]
-    fn creates_and_verifies() {
-        let pool = HashPool::start(&PoolOptions::default()).unwrap();
-        let recipe = Recipe::Argon2id { memory_kib: 64, passes: 1, lanes: 1 };
-        wait(async {
-            let hash = pool.create(recipe, secret(), [1; 16], "alice").await.unwrap();
-            let verify = |text: &str| pool.verify(&hash, Secret::from(text), "alice");
-            assert_eq!(verify("secret").await, Ok(true));
-            assert_eq!(verify("secreT").await, Ok(false));
-            let long = Secret::from("x".repeat(73));
-            let error = pool.create(Recipe::Bcrypt { cost: 4 }, long, [1; 16], "alice").await;
-            assert!(matches!(error, Err(PoolError::Hash(HashError::Password { .. }))));
-        });
-        // The cheap way is not counted, what a password does not fit is.
-        assert_eq!(pool.computed(), 4);
-        pool.join();
-    }
-
-    #[test]
-    fn every_error_is_a_fault_and_says_what_was_done() {
-        let hash = |error| PoolError::Hash(error);
-        for (error, kind) in [
-            (PoolError::Busy, FaultKind::Overloaded),
-            (PoolError::TooLate, FaultKind::Overloaded),
-            (hash(HashError::OutOfMemory { kib: 1 }), FaultKind::Overloaded),
-            (PoolError::Closed, FaultKind::Unavailable),
-            (PoolError::Panicked, FaultKind::Internal),
-            (hash(HashError::PlainForbidden), FaultKind::Internal),
-        ] {
-            let text = format!("verifying: {error}");
-            let fault = error.fault("verifying");
-            assert_eq!((fault.kind(), fault.to_string()), (kind, text));
-        }
-    }
-
-    #[test]
-    fn cheap_hashes_do_not_queue() {
-        let pool = pool(1, 1, DEADLINE);
-        let (slow, has_begun, open) = gate();
-        let first = pool.verify(&slow, secret(), "a");
-        has_begun.recv_timeout(DEADLINE).unwrap();
-        let waiting = pool.verify(&slow, secret(), "a");
-        let cheap = Hash::create(&Recipe::SaltedSha256, &secret(), [0; 16]).unwrap();
-        assert_eq!(wait(pool.verify(&cheap, secret(), "a")), Ok(true));
-        open.send(true).unwrap();
-        open.send(false).unwrap();
-        assert_eq!(wait(async { (first.await, waiting.await) }), (Ok(true), Ok(false)));
-    }
-
-    #[test]
-    fn a_full_queue_is_busy_at_once_and_one_key_cannot_fill_it() {
-        let pool = pool(3, 2, DEADLINE);
-        let (slow, has_begun, open) = gate();
-        let running = pool.verify(&slow, secret(), "a");
-        has_begun.recv_timeout(DEADLINE).unwrap();
-        let waiting = [pool.verify(&slow, secret(), "a"), pool.verify(&slow, secret(), "a")];
-        assert_eq!(wait(pool.verify(&slow, secret(), "a")), Err(PoolError::Busy));
-        let other = pool.verify(&slow, secret(), "b");
-        assert_eq!(wait(pool.verify(&slow, secret(), "c")), Err(PoolError::Busy));
-        assert_eq!(pool.waiting(), 3);
-        // Who hangs up makes room.
-        drop(waiting);
-        let late = pool.verify(&slow, secret(), "c");
-        for _ in 0..3 {
-            open.send(true).unwrap();
-        }
-        wait(async {
-            assert_eq!(running.await, Ok(true));
-            assert_eq!(other.await, Ok(true));
-            assert_eq!(late.await, Ok(true));
-        });
-        // Three ran: the two that nobody waited for were skipped.
-        assert_eq!(has_begun.try_iter().count(), 2);
-    }
-
-    #[test]
-    fn what_waited_too_long_is_not_computed() {
-        let pool = pool(3, 3, Duration::ZERO);
-        let (slow, has_begun, open) = gate();
-        let late = pool.verify(&slow, secret(), "a");
-        // With no patience at all, even the first may be too late: it is never both.
-        match wait(async {
-            open.send(true).unwrap();
-            late.await
-        }) {
-            Ok(true) => assert_eq!(has_begun.try_iter().count(), 1),
-            Err(PoolError::TooLate) => assert_eq!(has_begun.try_iter().count(), 0),
-            other => panic!("{other:?}"),
-        }
-        drop(open);
-    }
-
-    #[test]
-    fn a_panic_is_one_answer() {
-        let pool = pool(3, 3, DEADLINE);
-        let (slow, _has_begun, open) = gate();
-        drop(open);
-        assert_eq!(wait(pool.verify(&slow, secret(), "a")), Err(PoolError::Panicked));
-        let (slow, _has_begun, open) = gate();
-        open.send(true).unwrap();
-        assert_eq!(wait(pool.verify(&slow, secret(), "a")), Ok(true));
-    }
-
-    #[test]
-    fn closing_answers_everybody() {
-        let pool = pool(3, 3, DEADLINE);
-        let (slow, has_begun, open) = gate();
-        let running = pool.verify(&slow, secret(), "a");
-        has_begun.recv_timeout(DEADLINE).unwrap();
-        let waiting = pool.verify(&slow, secret(), "a");
-        pool.close();
-        let after = pool.verify(&slow, secret(), "a");
-        assert_eq!(wait(waiting), Err(PoolError::Closed));
-        assert_eq!(wait(after), Err(PoolError::Closed));
-        open.send(true).unwrap();
-        assert_eq!(wait(running), Ok(true));
-        pool.join();
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn only_the_threads_of_the_pool_step_back() {
-        let niceness = || rustix::process::getpriority_process(None).unwrap();
-        let before = niceness();
-        let inside = thread::spawn(move || {
-            step_back(15);
-            niceness()
-        });
-        assert_eq!(inside.join().unwrap(), 15);
-        assert_eq!(niceness(), before);
-    }
-}
+pub(crate) mod tests;

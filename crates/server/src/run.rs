@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{Fault, Pending, PendingLimits, Portal, Reason, World};
-use countersign_checkers::pool::{HashPool, PoolOptions};
+use countersign_checkers::pool::{HashPool, PoolOptions, Remember};
 use countersign_sasl::{Login, Plain};
 use countersign_store::{OpenOptions as StoreOptions, Store};
 use tokio::net::TcpListener;
@@ -253,11 +253,18 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
 fn start_pool(config: &Config) -> Result<HashPool, StartError> {
     let default = PoolOptions::default();
     let queue = config.limits.hash_queue.max(1);
+    let right_for = config.limits.verified_for.0;
+    let remember = Remember {
+        entries: config.limits.verified_cache,
+        right_for,
+        wrong_for: default.remember.wrong_for.min(right_for),
+    };
     let options = PoolOptions {
         threads: config.limits.hash_threads.unwrap_or(default.threads),
         queue,
         per_key: queue.div_ceil(4),
         max_age: config.limits.step_deadline.0.mul_f32(0.9),
+        remember,
         ..default
     };
     HashPool::start(&options).map_err(system("cannot start the threads that verify hashes"))

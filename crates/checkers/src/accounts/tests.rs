@@ -22,13 +22,13 @@ struct Stage {
 /// The one thread of the pool, kept busy until it is let go. Whatever is asked of it meanwhile waits.
 struct Held {
     let_go: mpsc::Sender<bool>,
-    verified: std::pin::Pin<Box<dyn Future<Output = Result<bool, PoolError>> + Send>>,
+    verified: std::pin::Pin<Box<dyn Future<Output = Result<Match, PoolError>> + Send>>,
 }
 
 impl Held {
     async fn let_go(self) {
         self.let_go.send(true).unwrap();
-        assert_eq!(self.verified.await, Ok(true));
+        assert_eq!(self.verified.await, Ok(Match::Yes));
     }
 }
 
@@ -51,12 +51,12 @@ impl Stage {
 
     fn hold(&self) -> Held {
         let (slow, has_begun, let_go) = gate();
-        let verified = Box::pin(self.shared.pool.verify(&slow, Secret::default(), "the test"));
+        let verified = Box::pin(self.shared.pool.verify(&slow, &Secret::default(), "the test"));
         has_begun.recv_timeout(DEADLINE).unwrap();
         Held { let_go, verified }
     }
 
-    /// A login that has begun, once its password waits for the thread as the `nth`.
+    /// A login that has begun, once its password waits for the thread as the `nth`, all together.
     async fn login(&self, nth: usize) -> tokio::task::JoinHandle<Result<Step, Fault>> {
         let accounts = Arc::clone(&self.accounts);
         let login = tokio::spawn(async move {
@@ -67,7 +67,11 @@ impl Stage {
             let answers = Answers::new().with("username", "ada").with("password", "one");
             exchange.step(answers, &scene).await
         });
-        until(|| self.shared.pool.waiting() == nth).await;
+        until(|| {
+            let now = self.shared.pool.statistics();
+            now.waiting + now.shared as usize == nth
+        })
+        .await;
         login
     }
 
@@ -124,6 +128,8 @@ async fn an_account_that_is_disabled_or_removed_meanwhile_lets_nobody_in() {
     held.let_go().await;
     refused(end(login).await, Reason::Disabled, "");
 
+    // The password is known by now: another login would not wait.
+    stage.shared.pool.clear();
     let held = stage.hold();
     let login = stage.login(1).await;
     stage.shared.store.remove_account("ada").await.unwrap();
@@ -224,11 +230,77 @@ async fn a_busy_pool_replaces_nothing() {
     let stage = Stage::new(OLD).await;
     let ada = stage.shared.store.account("ada").await.unwrap().unwrap();
     let held = stage.hold();
-    let decoy = &stage.shared.decoy;
-    let wait = |_| stage.shared.pool.verify(decoy, Secret::default(), "others");
+    let (decoy, accept) = (&stage.shared.decoy, &stage.shared.accept);
+    let wait = |n: usize| {
+        let password = Secret::from(n.to_string());
+        stage.shared.pool.verify_text("others", decoy, accept, &password)
+    };
     let waiting: Vec<_> = (0..=LEISURE).map(wait).collect();
     stage.shared.rehash(&ada.credentials[0], Secret::from("one"), "ada");
     assert!(stage.shared.rehashing().is_empty());
     drop(waiting);
     held.let_go().await;
+}
+
+/// What was verified a moment ago says that the password is right, and nothing about the account.
+#[tokio::test]
+async fn what_is_remembered_never_outlives_what_was_said_since() {
+    let stage = Stage::new(NEW).await;
+    let (shared, accounts) = (&stage.shared, &stage.accounts);
+    let login = |password: &'static str| async move {
+        let (world, peer) = (StillWorld::default(), Peer::new("imap", KindSet::all()));
+        let scene = Scene::of(&peer, &world);
+        let mut exchange = accounts.begin("password", &scene).unwrap();
+        let _ = exchange.step(Answers::new(), &scene).await.unwrap();
+        let answers = Answers::new().with("username", "ada").with("password", password);
+        exchange.step(answers, &scene).await.unwrap()
+    };
+    let computed = || shared.pool.computed();
+    assert!(matches!(login("one").await, Step::Grant(_)));
+    assert!(matches!(login("one").await, Step::Grant(_)));
+    refused(login("two").await, Reason::WrongCredential, "");
+    refused(login("two").await, Reason::WrongCredential, "");
+    assert_eq!(computed(), 2);
+
+    // The new password gets in at once, the old one never again.
+    let two = Secret::from(hashed(NEW, "two"));
+    shared.store.set_password("ada", &two, false, 0).await.unwrap();
+    refused(login("one").await, Reason::WrongCredential, "");
+    assert!(matches!(login("two").await, Step::Grant(_)));
+    assert_eq!(computed(), 4);
+
+    let update = |enabled| AccountUpdate { enabled: Some(enabled), ..AccountUpdate::default() };
+    shared.store.update_account("ada", &update(false)).await.unwrap();
+    refused(login("two").await, Reason::Disabled, "");
+    shared.store.update_account("ada", &update(true)).await.unwrap();
+    assert!(matches!(login("two").await, Step::Grant(_)));
+    let past = AccountUpdate { expires: Some(Some(-1)), ..AccountUpdate::default() };
+    shared.store.update_account("ada", &past).await.unwrap();
+    refused(login("two").await, Reason::Expired, "");
+    assert_eq!(computed(), 4);
+
+    shared.store.remove_account("ada").await.unwrap();
+    refused(login("two").await, Reason::UnknownUser, "");
+    refused(login("two").await, Reason::UnknownUser, "");
+    // An unknown user takes the work of a wrong password, once.
+    assert_eq!(computed(), 5);
+}
+
+/// A new hash of the same password, as a rehash stores it: it is hashed once more, and remembered then.
+#[tokio::test]
+async fn after_a_rehash_the_new_hash_is_verified_once() {
+    let stage = Stage::new(OLD).await;
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    held.let_go().await;
+    assert!(matches!(end(login).await, Step::Grant(_)));
+    until(|| stage.shared.rehashing().is_empty()).await;
+    let before = stage.shared.pool.computed();
+    let held = stage.hold();
+    let login = stage.login(1).await;
+    held.let_go().await;
+    assert!(matches!(end(login).await, Step::Grant(_)));
+    // The held one and the login; none for a rehash.
+    assert_eq!(stage.shared.pool.computed(), before + 2);
+    assert!(stage.shared.rehashing().is_empty());
 }

@@ -21,6 +21,32 @@ impl Default for Accept {
     }
 }
 
+impl Accept {
+    /// Every setting, one after the other and always in the same order: two that read some text differently
+    /// differ here. Taken apart without `..`, so that a setting more cannot be forgotten.
+    pub(crate) fn each_field(&self, mut field: impl FnMut(&[u8])) {
+        let Self { default_scheme, allow_plain, limits } = self;
+        let Limits {
+            argon2_memory_kib,
+            argon2_passes,
+            argon2_lanes,
+            argon2_work_kib,
+            bcrypt_cost,
+            sha_crypt_rounds,
+        } = limits;
+        field(default_scheme.name().as_bytes());
+        field(&[u8::from(*allow_plain)]);
+        let mut numbers = [0; 28];
+        let (work, rest) = numbers.split_at_mut(8);
+        work.copy_from_slice(&argon2_work_kib.to_le_bytes());
+        let small = [argon2_memory_kib, argon2_passes, argon2_lanes, bcrypt_cost, sha_crypt_rounds];
+        for (place, number) in rest.as_chunks_mut::<4>().0.iter_mut().zip(small) {
+            *place = number.to_le_bytes();
+        }
+        field(&numbers);
+    }
+}
+
 /// Upper bounds of cost parameters, checked when a hash is read, before anything is computed.
 ///
 /// Who can write a hash (an import, a directory, a user's own record) must not be able to stop the

@@ -176,6 +176,11 @@ pub struct LimitsSection {
     pub hash_queue: usize,
     /// Accounts kept in memory.
     pub cached_accounts: usize,
+    /// Verified passwords that need not be hashed again, and as many wrong ones; 0: none. Kept as MACs under
+    /// a key of the process.
+    pub verified_cache: usize,
+    /// For how long; wrong ones a minute at most.
+    pub verified_for: Span,
 }
 
 impl Default for LimitsSection {
@@ -186,6 +191,8 @@ impl Default for LimitsSection {
             hash_threads: None,
             hash_queue: 300,
             cached_accounts: 10_000,
+            verified_cache: 20_000,
+            verified_for: Span(Duration::from_secs(600)),
         }
     }
 }
