@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign::{Carrier as _, Checker, Order};
+use countersign::{Carrier as _, Checker, Order, World as _};
 use countersign_sasl::{Login, Plain};
 use countersign_server::config::Config;
 use countersign_server::groups::Groups;
@@ -32,8 +32,22 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
         return Err(Failure::refused(conflicts.join("\n")));
     }
     println!("\nlistens");
+    let mut unusable = 0;
     for (name, section) in &config.http {
-        println!("  http {name}: http://{}", section.address);
+        let scheme = if section.tls.is_some() { "https" } else { "http" };
+        let parts: Vec<_> = section.parts().words().collect();
+        println!("  http {name}: {scheme}://{} ({})", section.address, parts.join(", "));
+        match config.tls(name, section) {
+            Ok(None) => {}
+            Ok(Some(tls)) => match tls.validity(SystemWorld::new().now().unix) {
+                Ok(said) => println!("    {said}"),
+                Err(said) => println!("    warning: {said}"),
+            },
+            Err(error) => {
+                unusable += 1;
+                println!("    cannot be served: {error}");
+            }
+        }
     }
     for (name, section) in &config.dovecot {
         socket(config, "dovecot", name, &section.path, section.mode.0);
@@ -52,6 +66,10 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
             Ok(checker) => println!("     for {}", mechanisms(checker.as_ref())),
             Err(error) => println!("     cannot be asked: {error}"),
         }
+    }
+    if unusable > 0 {
+        let what = "a listener cannot be served: the server would not start";
+        return Err(Failure::refused(what));
     }
     let broken = checkers.iter().filter(|built| built.is_err()).count();
     match broken {

@@ -21,6 +21,7 @@ use crate::control;
 use crate::engine::Engine;
 use crate::front::http::HttpOptions;
 use crate::front::socket::{Socket, SocketError, SocketOptions};
+use crate::front::tls::{self, Tls};
 use crate::front::{Stop, Stopper, dovecot, http, saslauthd};
 use crate::groups::Groups;
 use crate::housekeeping;
@@ -142,6 +143,8 @@ pub struct Server {
     engine: Arc<Engine>,
     pool: Arc<HashPool>,
     http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    certificates: Vec<Arc<Tls>>,
     keep: usize,
     stopper: Stopper,
     ready: Ready,
@@ -171,11 +174,13 @@ impl Server {
         let first = housekeeping::first_administrator(&admin, &config.data).await?;
 
         let (stopper, stop) = Stopper::new();
-        let http = listeners.http_address();
-        let ready = Ready::write(&config.data, http)?;
+        let (http, https) = (listeners.http_address(false), listeners.http_address(true));
+        let certificates = listeners.certificates();
+        let ready = Ready::write(&config.data, http, https)?;
         let keep = config.audit.keep;
         tokio::spawn(housekeeping::keep_records(Arc::clone(&engine), keep, stop.clone()));
         tokio::spawn(housekeeping::watch(Arc::clone(&engine), stop.clone()));
+        tokio::spawn(tls::watch(certificates.clone(), engine.world, stop.clone()));
         for (name, _) in &config.checkers {
             tracing::info!(checker = name, "asks");
         }
@@ -183,12 +188,25 @@ impl Server {
             tracing::info!("{told}");
         }
         listeners.serve(&engine, &config, stop);
-        Ok(Self { engine, pool, http, keep, stopper, ready, _lock: lock })
+        Ok(Self { engine, pool, http, https, certificates, keep, stopper, ready, _lock: lock })
     }
 
-    /// Where the first HTTP listener is, if there is one.
+    /// Where the first HTTP listener without TLS is, if there is one.
     pub fn http_address(&self) -> Option<SocketAddr> {
         self.http
+    }
+
+    /// Where the first HTTP listener with TLS is, if there is one.
+    pub fn https_address(&self) -> Option<SocketAddr> {
+        self.https
+    }
+
+    /// Loads the certificates of all listeners anew. One that cannot be used is told in the log, and the old
+    /// one goes on. Blocks for as long as the files take.
+    pub fn reload_certificates(&self) {
+        for tls in &self.certificates {
+            tls.tell(tls.reload(), self.engine.world.now().unix);
+        }
     }
 
     /// What decides its logins.
@@ -303,6 +321,11 @@ impl Listeners {
                 return_to: section.return_to.clone(),
                 cookie_domain: section.cookie_domain.clone(),
                 theme: config.theme(name, section)?,
+                tls: config.tls(name, section)?.map(Arc::new),
+                trusted_proxies: section.trusted_proxies.clone(),
+                parts: section.parts(),
+                basic: section.basic,
+                login_page: section.login_page.clone(),
                 ..HttpOptions::default()
             };
             listeners.http.push((listener, options));
@@ -329,19 +352,32 @@ impl Listeners {
         Ok(listeners)
     }
 
-    fn http_address(&self) -> Option<SocketAddr> {
-        self.http.first().and_then(|(listener, _)| listener.local_addr().ok())
+    /// The first HTTP listener with TLS, or without.
+    fn http_address(&self, tls: bool) -> Option<SocketAddr> {
+        let first = self.http.iter().find(|(_, options)| options.tls.is_some() == tls);
+        first.and_then(|(listener, _)| listener.local_addr().ok())
+    }
+
+    fn certificates(&self) -> Vec<Arc<Tls>> {
+        self.http.iter().filter_map(|(_, options)| options.tls.clone()).collect()
     }
 
     fn serve(self, engine: &Arc<Engine>, config: &Config, stop: Stop) {
         tokio::spawn(control::serve(self.control, engine.store.clone(), stop.clone()));
         for (listener, options) in self.http {
             if let Ok(address) = listener.local_addr() {
-                tracing::info!("http://{address}");
-                if !address.ip().to_canonical().is_loopback() {
+                let scheme = if options.tls.is_some() { "https" } else { "http" };
+                tracing::info!("{scheme}://{address}");
+                match options.tls.as_ref().map(|tls| tls.validity(engine.world.now().unix)) {
+                    Some(Ok(said)) => tracing::info!("{said}"),
+                    Some(Err(said)) => tracing::warn!("{said}"),
+                    None => {}
+                }
+                if options.tls.is_none() && !address.ip().to_canonical().is_loopback() {
                     tracing::warn!(
                         "http://{address} has no TLS: passwords that come from other machines cross \
-                         the network in clear text; listen on loopback, behind a proxy with TLS"
+                         the network in clear text; give it `tls = {{ certificate, key }}`, or listen on loopback, \
+                         behind a proxy with TLS"
                     );
                 }
             }
@@ -369,10 +405,15 @@ impl Listeners {
 struct Ready(PathBuf);
 
 impl Ready {
-    fn write(data: &Path, http: Option<SocketAddr>) -> Result<Self, StartError> {
+    fn write(
+        data: &Path,
+        http: Option<SocketAddr>,
+        https: Option<SocketAddr>,
+    ) -> Result<Self, StartError> {
         let path = data.join("run/ready");
-        let http = http.map(|address| address.to_string());
-        let text = serde_json::json!({ "pid": std::process::id(), "http": http });
+        let [http, https] = [http, https].map(|a| a.map(|address| address.to_string()));
+        let pid = std::process::id();
+        let text = serde_json::json!({ "pid": pid, "http": http, "https": https });
         let new = data.join("run/ready~");
         let written = std::fs::write(&new, format!("{text}\n"));
         let moved = written.and_then(|()| std::fs::rename(&new, &path));

@@ -236,6 +236,64 @@ async fn the_control_socket_bears_nonsense() {
     server.stop().await;
 }
 
+/// A certificate for `localhost` and its key, beside the configuration.
+fn certificate(folder: &Path) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+    std::fs::write(folder.join("cert.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn a_listener_with_tls_serves_its_parts_within_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("countersign.toml");
+    let text = "[checker.accounts.main]\n[listen.http.main]\naddress = \"127.0.0.1:0\"\n\
+                serve = [\"api\"]\ntls = { certificate = \"cert.pem\", key = \"key.pem\" }\n";
+    std::fs::write(&path, text).unwrap();
+    let data = folder.path().join("data");
+    let start = || {
+        let options = ServeOptions { config: Some(path.clone()), data: data.clone(), http: None };
+        Server::start(options.configuration(&Registry::built_in()).unwrap())
+    };
+    let error = start().await.expect_err("there is no certificate").to_string();
+    assert!(error.contains("[listen.http.main] tls: ") && error.contains("cert.pem"), "{error}");
+
+    certificate(folder.path());
+    let server = start().await.unwrap();
+    assert_eq!(server.http_address(), None);
+    let address = server.https_address().unwrap();
+    let ready = std::fs::read_to_string(data.join("run/ready")).unwrap();
+    assert!(ready.contains(&format!("\"https\":\"{address}\"")), "{ready}");
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    let pem = std::fs::read(folder.path().join("cert.pem")).unwrap();
+    use rustls::pki_types::pem::PemObject;
+    roots.add(rustls::pki_types::CertificateDer::from_pem_slice(&pem).unwrap()).unwrap();
+    let client = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+    for (path, status) in [("/healthz", "200"), ("/v1/session", "401"), ("/v1/users", "404")] {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from("localhost").unwrap();
+        let mut stream = connector.connect(name, stream).await.unwrap();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        // The end of the stream without TLS's own end is an error after the reply.
+        let _ = stream.read_to_string(&mut reply).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{path}: {reply}");
+    }
+    server.reload_certificates();
+    server.stop().await;
+}
+
 /// The server that other tests start as a process of its own: this program, as told by its environment.
 #[test]
 #[ignore = "started by other tests"]

@@ -22,9 +22,11 @@ pub use error::ConfigError;
 pub use sections::{
     AccountsPolicy, AuditSection, DovecotSection, HttpSection, LimitsSection, LogFormat, LogLevel,
     LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection, StoreSection,
+    TlsSection,
 };
 
 use crate::audit::Audit;
+use crate::front::tls::{Tls, TlsFiles};
 use crate::groups::GroupsSection;
 use crate::registry::{CheckerSettings, Parts, Registry};
 
@@ -243,6 +245,21 @@ impl Config {
             Ok(text) => Ok(Some(text.into())),
             Err(error) => wrong(&format_args!("it cannot be read: {error}")),
         }
+    }
+
+    /// TLS of an HTTP listener, if it has any.
+    ///
+    /// # Errors
+    ///
+    /// When its certificate or its key cannot be used.
+    pub fn tls(&self, name: &str, section: &HttpSection) -> Result<Option<Tls>, ConfigError> {
+        let Some(TlsSection { certificate, key }) = &section.tls else { return Ok(None) };
+        let base = self.file.as_ref().and_then(|(file, _)| file.parent()).unwrap_or(&self.data);
+        let files = TlsFiles { certificate: base.join(certificate), key: base.join(key) };
+        let loaded = Tls::load(files);
+        let loaded = loaded
+            .map_err(|error| ConfigError::general(format!("[listen.http.{name}] tls: {error}")))?;
+        Ok(Some(loaded))
     }
 
     /// Puts the HTTP listener of the command line in the place of all configured ones.

@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, Visitor};
 
 use crate::audit::OnFailure;
 use crate::front::dovecot::OnFault;
-use crate::front::http::{CookieDomain, ReturnTo};
+use crate::front::http::{CookieDomain, LoginPage, Part, Parts, ReturnTo, TrustedProxies};
 
 /// `[store]`
 #[derive(Debug, Clone, Deserialize)]
@@ -41,6 +41,26 @@ pub struct HttpSection {
     pub cookie_domain: Option<CookieDomain>,
     /// A style sheet of the site for the pages, beside the configuration file.
     pub theme: Option<PathBuf>,
+    /// TLS; absent: none.
+    pub tls: Option<TlsSection>,
+    /// Proxies whose `X-Forwarded-For`, `-Proto`, `-Host` and `-Uri` are believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The parts that are served; absent: all, and `metrics` on loopback only.
+    pub serve: Option<Vec<Part>>,
+    /// Whether forward-auth takes HTTP Basic (RFC 7617).
+    pub basic: bool,
+    /// Where forward-auth sends a browser to log in: the public address of the login page.
+    pub login_page: Option<LoginPage>,
+}
+
+/// `tls = { … }` of a listener. Relative paths are below the folder of the configuration file.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsSection {
+    /// The certificate and those after it, in PEM.
+    pub certificate: PathBuf,
+    /// Its key, in PEM.
+    pub key: PathBuf,
 }
 
 impl HttpSection {
@@ -52,6 +72,21 @@ impl HttpSection {
             return_to: ReturnTo::default(),
             cookie_domain: None,
             theme: None,
+            tls: None,
+            trusted_proxies: TrustedProxies::default(),
+            serve: None,
+            basic: false,
+            login_page: None,
+        }
+    }
+
+    /// The parts that it serves.
+    pub fn parts(&self) -> Parts {
+        match &self.serve {
+            Some(parts) => parts.iter().copied().collect(),
+            // Counts say how much a site is used, and by whom not; they are for its own machines.
+            None if self.address.ip().to_canonical().is_loopback() => Parts::all(),
+            None => Parts::all().without(Part::Metrics),
         }
     }
 }

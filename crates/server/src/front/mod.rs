@@ -4,6 +4,7 @@ pub mod dovecot;
 pub mod http;
 pub mod saslauthd;
 pub mod socket;
+pub mod tls;
 
 use std::io;
 use std::path::Path;

@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,8 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Sleep;
 
+use super::client::Connection;
 use super::problem::Problem;
-use super::{App, Client, HttpOptions, routes};
+use super::{App, HttpOptions, routes};
 use crate::engine::Engine;
 use crate::front::Stop;
 
@@ -69,9 +69,14 @@ pub async fn serve(
         };
         match Arc::clone(&slots).try_acquire_owned() {
             Ok(slot) => {
-                let service = TowerToHyperService::new(router.clone());
-                tokio::spawn(converse(stream, remote, app.clone(), service, slot));
+                let router = TowerToHyperService::new(router.clone());
+                let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
+                let remote = remote.ip().to_canonical();
+                let connection = Connection { remote, local, tls: None };
+                tokio::spawn(converse(stream, connection, app.clone(), router, slot));
             }
+            // Within TLS there is nobody yet to be told anything.
+            Err(_) if app.options.tls.is_some() => {}
             // Said without waiting: the buffer of a fresh socket has room, and if not, closing says it too.
             Err(_) => drop(stream.try_write(FULL)),
         }
@@ -80,7 +85,7 @@ pub async fn serve(
 
 async fn converse(
     stream: TcpStream,
-    remote: SocketAddr,
+    connection: Connection,
     app: App,
     router: TowerToHyperService<axum::Router>,
     _slot: OwnedSemaphorePermit,
@@ -88,17 +93,40 @@ async fn converse(
     let _open = Open::count(&app.engine);
     // Replies are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
-    let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
-    let client = Client { remote: remote.ip().to_canonical(), local };
+    let stream = Impatient { stream, limit: app.options.write_timeout, stalled: None };
+    let Some(tls) = app.options.tls.clone() else {
+        return speak(stream, connection, app, router).await;
+    };
+    let mut stop = app.stop.clone();
+    let accepted = tokio::select! {
+        () = stop.requested() => return,
+        accepted = tls.accept(stream) => accepted,
+    };
+    match accepted {
+        Ok((stream, bindings)) => {
+            let connection = Connection { tls: Some(bindings), ..connection };
+            speak(stream, connection, app, router).await;
+        }
+        Err(error) => tracing::debug!(%error, remote = %connection.remote, "no TLS handshake"),
+    }
+}
+
+/// Serves the requests of a connection.
+async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    connection: Connection,
+    app: App,
+    router: TowerToHyperService<axum::Router>,
+) {
     let options = Arc::clone(&app.options);
     let mut stop = app.stop.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(client);
+    let connection = Arc::new(connection);
+    let service = service_fn(move |request: Request<Incoming>| {
         let options = Arc::clone(&app.options);
+        let connection = Arc::clone(&connection);
         let router = router.clone();
-        async move { Ok::<_, Infallible>(reply(&router, request, &options).await) }
+        async move { Ok::<_, Infallible>(reply(&router, request, &connection, &options).await) }
     });
-    let stream = Impatient { stream, limit: options.write_timeout, stalled: None };
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
@@ -123,15 +151,21 @@ async fn converse(
 
 async fn reply(
     router: &TowerToHyperService<axum::Router>,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
+    connection: &Connection,
     options: &HttpOptions,
 ) -> Response<Body> {
     let private = request.uri().path().starts_with("/v1");
-    let reply = tokio::time::timeout(options.request_timeout, router.call(request)).await;
-    let mut reply = match reply {
-        Ok(Ok(reply)) => reply,
-        Ok(Err(never)) => match never {},
-        Err(_) => Problem::too_slow().into(),
+    let mut reply = match connection.client(request.headers(), &options.trusted_proxies) {
+        Ok(client) => {
+            request.extensions_mut().insert(client);
+            match tokio::time::timeout(options.request_timeout, router.call(request)).await {
+                Ok(Ok(reply)) => reply,
+                Ok(Err(never)) => match never {},
+                Err(_) => Problem::too_slow().into(),
+            }
+        }
+        Err(problem) => problem.into(),
     };
     let headers = reply.headers_mut();
     if private {

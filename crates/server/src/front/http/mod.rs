@@ -5,10 +5,13 @@
 
 mod administration;
 mod answers;
+mod client;
 mod connection;
 mod cookie;
 mod json;
 mod login;
+mod login_page;
+mod parts;
 mod problem;
 mod return_to;
 mod routes;
@@ -18,17 +21,17 @@ mod view;
 #[doc(hidden)]
 pub mod fuzzing;
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{KindSet, Peer, Transport};
-
 pub use administration::{Events, Groups, Members, Membership, Users};
 pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
+pub use client::TrustedProxies;
 pub use connection::serve;
 pub use cookie::CookieDomain;
 pub use login::status_of;
+pub use login_page::LoginPage;
+pub use parts::{Part, Parts};
 pub use problem::ProblemView;
 pub use return_to::{Allowed, ReturnTo};
 pub use routes::{OPENAPI, ROUTES, Route};
@@ -41,6 +44,8 @@ pub use view::{
 use crate::admin::Admin;
 use crate::engine::Engine;
 use crate::front::Stop;
+use crate::front::tls::Tls;
+use client::Client;
 
 /// Limits of the listener, and what it serves besides logins.
 #[derive(Clone, Debug)]
@@ -65,6 +70,16 @@ pub struct HttpOptions {
     pub cookie_domain: Option<CookieDomain>,
     /// The site's own style, after ours.
     pub theme: Option<Arc<str>>,
+    /// TLS of its connections; none: clear text.
+    pub tls: Option<Arc<Tls>>,
+    /// Proxies that are believed about their clients.
+    pub trusted_proxies: TrustedProxies,
+    /// What is served.
+    pub parts: Parts,
+    /// Whether forward-auth takes HTTP Basic.
+    pub basic: bool,
+    /// Where forward-auth sends a browser to log in.
+    pub login_page: Option<LoginPage>,
 }
 
 impl Default for HttpOptions {
@@ -80,6 +95,11 @@ impl Default for HttpOptions {
             return_to: ReturnTo::default(),
             cookie_domain: None,
             theme: None,
+            tls: None,
+            trusted_proxies: TrustedProxies::default(),
+            parts: Parts::all(),
+            basic: false,
+            login_page: None,
         }
     }
 }
@@ -90,24 +110,4 @@ struct App {
     engine: Arc<Engine>,
     options: Arc<HttpOptions>,
     stop: Stop,
-}
-
-/// The other end of a connection.
-#[derive(Clone, Copy, Debug)]
-struct Client {
-    remote: IpAddr,
-    local: Option<IpAddr>,
-}
-
-impl Client {
-    /// What a checker may know of it.
-    fn peer(&self, service: &str, supports: KindSet) -> Peer {
-        let mut peer = Peer::new(service, supports);
-        peer.front_end = "http";
-        peer.remote = Some(self.remote);
-        peer.local = self.local;
-        peer.transport =
-            if self.remote.is_loopback() { Transport::Local } else { Transport::Plain };
-        peer
-    }
 }

@@ -6,6 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
 
+use super::parts::Part;
 use super::problem::Problem;
 use super::{App, administration as admin, login, session};
 
@@ -18,43 +19,103 @@ pub struct Route {
     pub method: &'static str,
     /// The path, with its parts in braces.
     pub path: &'static str,
+    /// The part that it belongs to.
+    pub part: Part,
     handler: fn() -> MethodRouter<App>,
 }
 
 /// Everything that is served.
 pub const ROUTES: &[Route] = &[
-    Route { method: "GET", path: "/healthz", handler: || get(healthz) },
-    Route { method: "GET", path: "/v1/openapi.json", handler: || get(description) },
-    Route { method: "POST", path: "/v1/login", handler: || post(login::begin) },
-    Route { method: "POST", path: "/v1/login/{id}", handler: || post(login::answer) },
-    Route { method: "DELETE", path: "/v1/login/{id}", handler: || delete(login::cancel) },
-    Route { method: "GET", path: "/v1/session", handler: || get(session::show) },
-    Route { method: "DELETE", path: "/v1/session", handler: || delete(session::end) },
-    Route { method: "GET", path: "/v1/users", handler: || get(admin::users) },
-    Route { method: "POST", path: "/v1/users", handler: || post(admin::add_user) },
-    Route { method: "GET", path: "/v1/users/{name}", handler: || get(admin::user) },
-    Route { method: "PATCH", path: "/v1/users/{name}", handler: || patch(admin::change_user) },
-    Route { method: "DELETE", path: "/v1/users/{name}", handler: || delete(admin::remove_user) },
+    Route { method: "GET", path: "/healthz", part: Part::Health, handler: || get(healthz) },
+    Route {
+        method: "GET",
+        path: "/v1/openapi.json",
+        part: Part::Api,
+        handler: || get(description),
+    },
+    Route { method: "POST", path: "/v1/login", part: Part::Api, handler: || post(login::begin) },
+    Route {
+        method: "POST",
+        path: "/v1/login/{id}",
+        part: Part::Api,
+        handler: || post(login::answer),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/login/{id}",
+        part: Part::Api,
+        handler: || delete(login::cancel),
+    },
+    Route { method: "GET", path: "/v1/session", part: Part::Api, handler: || get(session::show) },
+    Route {
+        method: "DELETE",
+        path: "/v1/session",
+        part: Part::Api,
+        handler: || delete(session::end),
+    },
+    Route { method: "GET", path: "/v1/users", part: Part::Admin, handler: || get(admin::users) },
+    Route {
+        method: "POST",
+        path: "/v1/users",
+        part: Part::Admin,
+        handler: || post(admin::add_user),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/users/{name}",
+        part: Part::Admin,
+        handler: || get(admin::user),
+    },
+    Route {
+        method: "PATCH",
+        path: "/v1/users/{name}",
+        part: Part::Admin,
+        handler: || patch(admin::change_user),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/users/{name}",
+        part: Part::Admin,
+        handler: || delete(admin::remove_user),
+    },
     Route {
         method: "PUT",
         path: "/v1/users/{name}/password",
+        part: Part::Admin,
         handler: || put(admin::set_password),
     },
-    Route { method: "GET", path: "/v1/groups", handler: || get(admin::groups) },
-    Route { method: "POST", path: "/v1/groups", handler: || post(admin::add_group) },
-    Route { method: "DELETE", path: "/v1/groups/{name}", handler: || delete(admin::remove_group) },
-    Route { method: "GET", path: "/v1/groups/{name}/members", handler: || get(admin::members) },
+    Route { method: "GET", path: "/v1/groups", part: Part::Admin, handler: || get(admin::groups) },
+    Route {
+        method: "POST",
+        path: "/v1/groups",
+        part: Part::Admin,
+        handler: || post(admin::add_group),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/groups/{name}",
+        part: Part::Admin,
+        handler: || delete(admin::remove_group),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/groups/{name}/members",
+        part: Part::Admin,
+        handler: || get(admin::members),
+    },
     Route {
         method: "PUT",
         path: "/v1/groups/{name}/members/{user}",
+        part: Part::Admin,
         handler: || put(admin::add_member),
     },
     Route {
         method: "DELETE",
         path: "/v1/groups/{name}/members/{user}",
+        part: Part::Admin,
         handler: || delete(admin::remove_member),
     },
-    Route { method: "GET", path: "/v1/audit", handler: || get(admin::audit) },
+    Route { method: "GET", path: "/v1/audit", part: Part::Admin, handler: || get(admin::audit) },
 ];
 
 impl std::fmt::Debug for Route {
@@ -65,8 +126,10 @@ impl std::fmt::Debug for Route {
 
 pub(super) fn router(app: App) -> Router {
     let add = |router: Router<App>, route: &Route| router.route(route.path, (route.handler)());
+    let parts = app.options.parts;
     ROUTES
         .iter()
+        .filter(|route| parts.serve(route.part))
         .fold(Router::new(), add)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
