@@ -1,10 +1,11 @@
 //! The command line. Help texts are written here; the man pages are made of them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 use countersign_responders::answers::Source;
+use ipnet::IpNet;
 
 use crate::moment::{Ahead, Since};
 
@@ -261,16 +262,37 @@ pub(crate) struct AuditArgs {
     /// Only this user, by claimed or proven name
     #[arg(long, value_name = "NAME")]
     pub(crate) user: Option<String>,
-    /// Not before: 1h ago, 2026-11-22, 2026-11-22T18:00:00Z
-    #[arg(long, value_name = "WHEN")]
-    pub(crate) since: Option<Since>,
+    /// Only logins to this service
+    #[arg(long, value_name = "NAME")]
+    pub(crate) service: Option<String>,
     /// Only these
     #[arg(long, value_parser = ["granted", "denied", "fault", "changed"])]
     pub(crate) outcome: Option<String>,
-    /// At most so many, up to 1000
+    /// Only this true reason, such as wrong-credential, or this act, such as user-add
+    #[arg(long, value_name = "WORD")]
+    pub(crate) reason: Option<String>,
+    /// Only from this address or network, such as 192.0.2.0/24
+    #[arg(long, value_name = "ADDRESS", value_parser = network)]
+    pub(crate) remote: Option<IpNet>,
+    /// Only through this front end (http, dovecot, saslauthd). Needs --file or --follow
+    #[arg(long, value_name = "NAME")]
+    pub(crate) front_end: Option<String>,
+    /// Not before: 1h ago, 2026-11-22, 2026-11-22T18:00:00Z
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) since: Option<Since>,
+    /// Not after
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) until: Option<Since>,
+    /// At most so many
     #[arg(long, default_value_t = 50, value_name = "N")]
     pub(crate) limit: usize,
-    /// As JSON, one event a line
+    /// Read the audit file and what was rotated, which have everything, and not the store
+    #[arg(long)]
+    pub(crate) file: bool,
+    /// Go on with what comes, oldest first, over rotations. Reads the audit file
+    #[arg(long, short)]
+    pub(crate) follow: bool,
+    /// As JSON, one event a line; with --file or --follow as it stands in the file
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -289,6 +311,14 @@ pub(crate) enum GenerateCommand {
         #[arg(value_hint = ValueHint::DirPath)]
         folder: PathBuf,
     },
+}
+
+/// An address alone is a network of one.
+fn network(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    address
+        .or_else(|_| text.parse::<IpNet>())
+        .map_err(|_| "write an address or a network, such as 192.0.2.7 or 2001:db8::/32".to_owned())
 }
 
 fn attribute(text: &str) -> Result<(String, String), String> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::Admin;
 use countersign_server::config::Config;
-use countersign_server::control::{self, Refreshed};
+use countersign_server::control::{self, Told};
 use countersign_server::paths;
 use countersign_server::registry::Registry;
 use countersign_server::world::SystemWorld;
@@ -43,7 +43,14 @@ impl Place {
     pub(crate) async fn admin(&self) -> Result<Admin, Failure> {
         let store = self.store().await?;
         let actor = format!("command line, uid {}", rustix::process::getuid().as_raw());
-        let audit = self.config.open_existing_audit()?;
+        let mut audit = self.config.open_existing_audit()?;
+        // Moved away a moment ago, perhaps, and the server has not looked yet.
+        if !audit.is_on()
+            && self.config.audit.enabled
+            && let Told::Done = control::reopen(&self.config.data)
+        {
+            audit = self.config.open_existing_audit()?;
+        }
         let admin = Admin::new(store, hasher()?, self.config.recipe(), SystemWorld::new());
         Ok(admin.by(actor).recorded_in(audit))
     }
@@ -51,8 +58,8 @@ impl Place {
     /// Tells the server that runs on this folder, if one does, that something has changed.
     pub(crate) fn tell(&self) {
         match control::refresh(&self.config.data) {
-            Refreshed::Told | Refreshed::NoServer => {}
-            Refreshed::Untold(error) => eprintln!(
+            Told::Done | Told::NoServer => {}
+            Told::Not(error) => eprintln!(
                 "warning: the running server could not be told ({error}); it notices by itself within a \
                  second"
             ),

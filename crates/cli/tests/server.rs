@@ -5,7 +5,7 @@ mod common;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use common::{Folder, Person, Server, run};
+use common::{Folder, Follow, Person, Server, run};
 
 const ALICE: &str = r#"{"username":"alice","password":"correct horse"}"#;
 
@@ -144,8 +144,8 @@ fn a_server_that_does_not_answer_is_told_of() {
     let folder = Folder::with_store();
     std::fs::create_dir(folder.path().join("run")).unwrap();
     let socket = std::os::unix::net::UnixListener::bind(folder.path().join("run/control")).unwrap();
-    // Somebody who hangs up at once.
-    let rude = std::thread::spawn(move || drop(socket.accept()));
+    // Somebody who hangs up at once: when asked for the audit file, and when told of the change.
+    let rude = std::thread::spawn(move || (0..2).for_each(|_| drop(socket.accept())));
     let ended = folder.run(&["user", "add", "alice", "--no-password"], "");
     assert_eq!(ended.code, Some(0));
     assert!(ended.err.contains("warning: the running server could not be told"), "{}", ended.err);
@@ -158,4 +158,39 @@ fn a_second_server_on_a_folder_is_refused() {
     let _server = Server::on(&folder);
     let error = folder.fails(3, &["serve", "--http", "127.0.0.1:0"], "");
     assert!(error.contains("another server runs on the data folder"), "{error}");
+}
+
+#[test]
+fn the_record_is_followed_over_a_rotation() {
+    let (folder, server) = &with_alice();
+    assert_eq!(login(server, &[], ALICE).code, Some(0));
+    let mut follow = Follow::on(folder, &["--service", "http", "--json"]);
+    follow.sees(r#""subject":"alice""#);
+    let wrong = r#"{"username":"alice","password":"wrong horse"}"#;
+    assert_eq!(login(server, &[], wrong).code, Some(1));
+    follow.sees(r#""reason":"wrong-credential""#);
+    let path = folder.path().join("audit.jsonl");
+    std::fs::rename(&path, folder.path().join("audit.jsonl.1")).unwrap();
+    // An act is recorded where the server writes from now on.
+    folder.ok(&["user", "set", "alice", "--label", "x"], "");
+    assert!(std::fs::read_to_string(&path).unwrap().contains(r#""act":"user-set""#));
+    assert_eq!(login(server, &[], r#"{"username":"eve","password":"x"}"#).code, Some(1));
+    follow.sees(r#""claimed":"eve""#);
+
+    let query = |more: &[&str]| folder.ok(&[&["audit", "--file"], more].concat(), "");
+    let all = query(&[]);
+    assert!(all.contains("alice") && all.contains("eve") && all.contains("user-set"), "{all}");
+    let some = query(&["--reason", "wrong-credential", "--front-end", "http", "--json"]);
+    assert_eq!(some.lines().count(), 1, "{some}");
+    assert!(some.contains("alice"), "{some}");
+    assert!(query(&["--remote", "192.0.2.0/24", "--json"]).is_empty());
+    assert!(query(&["--until", "2020-01-01", "--json"]).is_empty());
+    let why = folder.fails(2, &["audit", "--front-end", "http"], "");
+    assert!(why.contains("--file"), "{why}");
+    // The store comes after, and knows the same.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let query = ["audit", "--json", "--reason", "unknown-user", "--remote", "127.0.0.1"];
+    while !folder.ok(&query, "").contains(r#""claimed":"eve""#) {
+        assert!(Instant::now() < deadline, "the login is not in the store");
+    }
 }

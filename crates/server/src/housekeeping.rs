@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{Fault, Reason, World};
-use countersign_store::AuditEvent;
 use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::admin::{Admin, FirstAdministrator};
+use crate::audit::entry;
 use crate::engine::Engine;
 use crate::front::Stop;
 use crate::run::StartError;
@@ -56,6 +56,12 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
             if let Err(error) = engine.store.sweep_sessions(now, SWEEP_LIMIT).await {
                 tracing::warn!(%error, "cannot remove expired sessions");
             }
+            if let Some(days) = engine.audit.keeping().and_then(|keeping| keeping.keep_days) {
+                let before = now.saturating_sub(i64::from(days) * 86_400);
+                if let Err(error) = engine.store.sweep_audit(before).await {
+                    tracing::warn!(%error, "cannot remove old audit records from the store");
+                }
+            }
         }
     }
 }
@@ -75,6 +81,7 @@ pub async fn keep_records(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
         }
         engine.give_up(engine.pending.sweep(&engine.world), Reason::TimedOut);
         sync(&engine).await;
+        tend(&engine).await;
         if flushing.as_ref().is_none_or(JoinHandle::is_finished) {
             let engine = Arc::clone(&engine);
             flushing = Some(tokio::spawn(async move { flush(&engine, keep).await }));
@@ -93,6 +100,24 @@ pub async fn sync(engine: &Arc<Engine>) {
     }
 }
 
+/// Sees to the audit file: whether it is in its place, and whether it is time for another.
+async fn tend(engine: &Arc<Engine>) {
+    let engine = Arc::clone(engine);
+    let tending = move || engine.audit.tend(engine.world.now().unix);
+    if tokio::task::spawn_blocking(tending).await.is_err() {
+        tracing::error!("looking after the audit file failed");
+    }
+}
+
+/// Opens the audit file by its name again.
+pub async fn reopen(engine: &Arc<Engine>) {
+    let engine = Arc::clone(engine);
+    let reopened = tokio::task::spawn_blocking(move || engine.audit.reopen()).await;
+    if let Ok(Err(fault)) = reopened {
+        tracing::error!(%fault, "the audit file that is open is written on");
+    }
+}
+
 /// Brings the newest audit records into the store, for queries. The file is the record; here a part is
 /// enough.
 pub async fn flush(engine: &Engine, keep: usize) {
@@ -100,34 +125,13 @@ pub async fn flush(engine: &Engine, keep: usize) {
         return;
     }
     let lines = engine.audit.take_recent(FLUSH_LIMIT.min(keep));
-    let events: Vec<_> = lines.split(|byte| *byte == b'\n').filter_map(event).collect();
+    let lines = lines.split(|byte| *byte == b'\n');
+    let events: Vec<_> = lines.filter_map(|line| Some(entry(line)?.event)).collect();
     if !events.is_empty()
         && let Err(error) = engine.store.record_audit(&events, keep).await
     {
         tracing::warn!(%error, "recent audit records are not in the store; the file has them");
     }
-}
-
-fn event(line: &[u8]) -> Option<AuditEvent> {
-    let record: serde_json::Value = serde_json::from_slice(line).ok()?;
-    let text = |key: &str| record.get(key).and_then(|value| value.as_str()).map(str::to_owned);
-    let subject = text("subject");
-    let at = text("time")?.parse::<jiff::Timestamp>().ok()?.as_second();
-    let tried = record.get("tried").map(ToString::to_string);
-    let detail = [text("detail"), tried].into_iter().flatten().collect::<Vec<_>>().join("; ");
-    Some(AuditEvent {
-        at,
-        claimed: text("claimed").or_else(|| subject.clone()).unwrap_or_default(),
-        subject,
-        service: text("service").unwrap_or_default(),
-        peer: text("remote").unwrap_or_default(),
-        checker: text("checker"),
-        mechanism: text("mechanism"),
-        outcome: text("outcome")?,
-        reason: text("reason").unwrap_or_default(),
-        detail,
-        ..AuditEvent::default()
-    })
 }
 
 /// On an empty store, makes the first administrator. The one-time password goes to the terminal if there

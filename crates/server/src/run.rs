@@ -103,11 +103,15 @@ async fn until_signalled(config: Config) -> Result<(), StartError> {
         signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
     let mut interrupt =
         signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
+    let mut rotated =
+        signal(SignalKind::user_defined1()).map_err(system("cannot listen for SIGUSR1"))?;
     let server = Server::start(config).await?;
-    let mut signalled = async || {
+    let engine = Arc::clone(server.engine());
+    let mut signalled = async || loop {
         tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = terminate.recv() => break "SIGTERM",
+            _ = interrupt.recv() => break "SIGINT",
+            _ = rotated.recv() => housekeeping::reopen(&engine).await,
         }
     };
     tracing::info!("{}: stopping", signalled().await);
@@ -363,7 +367,7 @@ impl Listeners {
     }
 
     fn serve(self, engine: &Arc<Engine>, config: &Config, stop: Stop) {
-        tokio::spawn(control::serve(self.control, engine.store.clone(), stop.clone()));
+        tokio::spawn(control::serve(self.control, Arc::clone(engine), stop.clone()));
         for (listener, options) in self.http {
             if let Ok(address) = listener.local_addr() {
                 let scheme = if options.tls.is_some() { "https" } else { "http" };

@@ -6,9 +6,10 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use countersign::{KindSet, Known, Mechanism, Peer, Reason, Request, Transport};
-use countersign_server::audit::{Act, Audit, Ledger, OnFailure, Outcome, Record};
+use countersign_server::audit::{Act, Audit, Keeping, Ledger, OnFailure, Outcome, Record};
 use countersign_server::engine::{Engine, Turn, Unsettled};
 use countersign_server::housekeeping;
 use countersign_server::metrics::Metrics;
@@ -219,4 +220,98 @@ async fn a30_the_newest_are_in_the_store() {
     let found: Vec<_> =
         events.iter().map(|event| (&*event.claimed, &*event.outcome, &*event.peer)).collect();
     assert_eq!(found, [("broken", "fault", "192.0.2.7"), ("nobody", "denied", "192.0.2.7")]);
+}
+
+#[test]
+fn a9_nothing_is_lost_at_a_rotation() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let keeping = Keeping { rotate_size: Some(2000), ..Keeping::default() };
+    let audit = Audit::kept(&path, keeping).unwrap();
+    let enough = AtomicBool::new(false);
+    // While another program rotates there is no file for a moment; while we do, there always is.
+    let moving = std::sync::Mutex::new(());
+    let write = |writer: usize| {
+        let mut written = 0;
+        while !enough.load(Ordering::Acquire) {
+            let target = format!("{writer}-{written}");
+            let act = Act { actor: "server", act: "write", target: &target, detail: "" };
+            audit.act(&act).unwrap();
+            written += 1;
+            if written % 20 == 0 {
+                let _still = moving.lock().unwrap();
+                let other = Audit::open_existing(&path, OnFailure::Refuse).unwrap();
+                assert!(other.is_on());
+                other.act(&Act { actor: "command line", ..act }).unwrap();
+            }
+        }
+        written + written / 20
+    };
+    let files = || std::fs::read_dir(folder.path()).unwrap().flatten();
+    let written: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..4)
+            .map(|n| {
+                scope.spawn({
+                    let write = &write;
+                    move || write(n)
+                })
+            })
+            .collect();
+        // Ours, and another program's.
+        while files().count() < 30 {
+            audit.tend(0);
+            let moved = folder.path().join(format!("moved-{}", files().count()));
+            if std::fs::metadata(&path).unwrap().len() > 1000 && !moved.exists() {
+                let _moving = moving.lock().unwrap();
+                std::fs::rename(&path, moved).unwrap();
+                audit.reopen().unwrap();
+            }
+        }
+        enough.store(true, Ordering::Release);
+        writers.into_iter().map(|writer| writer.join().unwrap()).sum()
+    });
+    let mut found = Vec::new();
+    for file in files() {
+        let text = std::fs::read_to_string(file.path()).unwrap();
+        found.extend(text.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            format!("{} {}", line["actor"], line["target"])
+        }));
+    }
+    assert_eq!(found.len(), written);
+    found.sort();
+    found.dedup();
+    assert_eq!(found.len(), written);
+}
+
+#[test]
+fn a9_when_it_is_rotated_and_what_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.jsonl");
+    let day = std::time::Duration::from_secs(86_400);
+    let keeping = Keeping { rotate_after: Some(day), keep_files: Some(1), ..Keeping::default() };
+    let audit = Audit::kept(&path, keeping).unwrap();
+    let act = || audit.act(&Act { actor: "a", act: "b", target: "c", detail: "" }).unwrap();
+    let now = countersign_server::world::unix_ms().0;
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    // An empty one is not rotated, however old.
+    audit.tend(now + 200_000);
+    act();
+    audit.tend(now + 86_000);
+    // A clock that steps back rotates nothing.
+    audit.tend(0);
+    assert_eq!(names(), ["audit.jsonl"]);
+    audit.tend(now + 86_402);
+    assert_eq!(names(), ["audit.jsonl", "audit.jsonl.1"]);
+    act();
+    audit.tend(now);
+    assert_eq!(names(), ["audit.jsonl", "audit.jsonl.1"]);
+    let health = audit.health().unwrap();
+    assert!(health.size > 0 && !health.failing && health.path == path);
 }

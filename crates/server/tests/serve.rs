@@ -13,7 +13,7 @@ use countersign::Secret;
 use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::{Admin, NewUser, UserChange};
 use countersign_server::config::Config;
-use countersign_server::control::{self, Refreshed};
+use countersign_server::control::{self, Told};
 use countersign_server::registry::Registry;
 use countersign_server::run::{ServeOptions, Server, StartError};
 use countersign_server::world::SystemWorld;
@@ -176,7 +176,7 @@ async fn elsewhere(config: &Config) -> Admin {
     Admin::new(store, pool, config.recipe(), SystemWorld::new())
 }
 
-async fn poke(data: &Path) -> Refreshed {
+async fn poke(data: &Path) -> Told {
     let data = data.to_owned();
     tokio::task::spawn_blocking(move || control::refresh(&data)).await.unwrap()
 }
@@ -185,18 +185,18 @@ async fn poke(data: &Path) -> Refreshed {
 async fn changes_by_another_process_count_at_once_when_it_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path();
-    assert!(matches!(poke(data).await, Refreshed::NoServer));
+    assert!(matches!(poke(data).await, Told::NoServer));
     let server = Server::start(config(data)).await.unwrap();
     let admin = elsewhere(&config(data)).await;
     // Asked for before, so that the server knows that there is no such account.
     assert_eq!(login(data, "ada", "countess of lovelace").await, "NO");
     let password = Some(Secret::from("countess of lovelace"));
     admin.add_user(NewUser { password, ..NewUser::named("ada") }).await.unwrap();
-    assert!(matches!(poke(data).await, Refreshed::Told));
+    assert!(matches!(poke(data).await, Told::Done));
     assert_eq!(login(data, "ada", "countess of lovelace").await, "OK");
     let disable = || UserChange { enabled: Some(false), ..UserChange::default() };
     admin.change_user("ada", disable()).await.unwrap();
-    assert!(matches!(poke(data).await, Refreshed::Told));
+    assert!(matches!(poke(data).await, Told::Done));
     assert_eq!(login(data, "ada", "countess of lovelace").await, "NO");
 
     // Without a word it takes a moment.
@@ -208,7 +208,7 @@ async fn changes_by_another_process_count_at_once_when_it_says_so() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     server.stop().await;
-    assert!(matches!(poke(data).await, Refreshed::NoServer));
+    assert!(matches!(poke(data).await, Told::NoServer));
 }
 
 #[tokio::test]

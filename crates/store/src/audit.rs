@@ -45,6 +45,17 @@ impl Store {
         tx.commit().await
     }
 
+    /// Removes the events of before a second since 1970; gives how many.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn sweep_audit(&self, before: i64) -> Result<u64, StoreError> {
+        let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        let gone = tx.run("DELETE FROM audit WHERE at < $1", args![before]).await?;
+        tx.commit().await?;
+        Ok(gone)
+    }
+
     /// The events that the filter lets through, newest first.
     ///
     /// # Errors

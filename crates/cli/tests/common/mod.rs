@@ -2,10 +2,11 @@
 #![allow(dead_code)] // each test file uses its part
 
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use countersign_store::{OpenOptions as StoreOptions, Store};
@@ -140,6 +141,45 @@ impl Server {
 }
 
 impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `countersign audit --follow`, read a line at a time.
+pub(crate) struct Follow {
+    child: Child,
+    lines: Receiver<String>,
+}
+
+impl Follow {
+    pub(crate) fn on(folder: &Folder, more: &[&str]) -> Self {
+        let mut command = command();
+        command.args(["audit", "--follow", "--data"]).arg(folder.path()).args(more);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            out.lines().map_while(Result::ok).try_for_each(|l| sender.send(l))
+        });
+        Self { child, lines }
+    }
+
+    /// Waits for a line with this in it.
+    pub(crate) fn sees(&mut self, what: &str) {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).unwrap_or_else(|_| panic!("no {what:?}"));
+            if line.contains(what) {
+                return;
+            }
+        }
+    }
+}
+
+impl Drop for Follow {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

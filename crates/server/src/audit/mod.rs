@@ -2,22 +2,26 @@
 //!
 //! The durable record is an append-only file of JSON lines. A front end collects the records of one
 //! batch in a [`Ledger`], writes them with one system call ([`Audit::commit`]), and only then lets its
-//! replies go: what a peer was told, the file knows, even when the process is killed right after. The
-//! file is brought to disk (`fdatasync`) once a second.
+//! replies go: what a peer was told, the file knows, even when the process is killed right after. Once a
+//! second the file is brought to disk (`fdatasync`), looked for in its place, and rotated when it is time
+//! ([`Audit::tend`]).
 
+mod reading;
 mod record;
+mod rotation;
+mod sink;
 
-use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use countersign::{Fault, FaultKind};
+use countersign::Fault;
 
+pub use reading::{Entry, Filter, Follow, entry, newest};
 pub use record::{Act, Outcome, Record};
+use sink::Sink;
 
 use crate::metrics::{Counts, Metrics};
 
@@ -32,37 +36,38 @@ pub enum OnFailure {
     Continue,
 }
 
-/// The audit file, and its recent part for the store. Cheap to clone.
+/// How the record is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// What to do when a record cannot be written, or not brought to disk.
+    pub on_failure: OnFailure,
+    /// Rotate when the file has so many bytes.
+    pub rotate_size: Option<u64>,
+    /// Rotate when the file's first record is so old.
+    pub rotate_after: Option<Duration>,
+    /// How many rotated files are kept; all, if nobody says.
+    pub keep_files: Option<usize>,
+    /// For how many days a rotated file is kept after its last record; for ever, if nobody says.
+    pub keep_days: Option<u32>,
+}
+
+/// The audit file, and its recent part for the store. Cheap to clone; clones are the same file.
 #[derive(Clone, Debug)]
 pub struct Audit {
     sink: Option<Arc<Sink>>,
-    on_failure: OnFailure,
 }
 
-#[derive(Debug)]
-struct Sink {
-    path: PathBuf,
-    file: Mutex<Target>,
-    dirty: AtomicBool,
-    recent: Mutex<Recent>,
+/// How the record does, for who looks after the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    /// The file.
+    pub path: PathBuf,
+    /// Its length in bytes.
+    pub size: u64,
+    /// Whether the last try to write it, or to bring it to disk, failed.
+    pub failing: bool,
 }
 
-#[derive(Debug)]
-struct Target {
-    file: File,
-    /// A write that failed half-way left half a line: the next one begins on a line of its own.
-    torn: bool,
-    failing: bool,
-}
-
-/// The newest batches, until the store takes them. Bounded by bytes: the file has everything.
-#[derive(Debug, Default)]
-struct Recent {
-    batches: VecDeque<Vec<u8>>,
-    bytes: usize,
-}
-
-const RECENT_BYTES: usize = 256 * 1024;
 /// Buffers of batches that have grown beyond this are given back.
 const KEPT: usize = 64 * 1024;
 
@@ -76,7 +81,7 @@ pub struct Ledger {
 impl Audit {
     /// No record at all. For benchmarks and tests; a server says so at start-up.
     pub fn off() -> Self {
-        Self { sink: None, on_failure: OnFailure::Continue }
+        Self { sink: None }
     }
 
     /// Opens the file, mode 0600, and appends to it.
@@ -85,7 +90,19 @@ impl Audit {
     ///
     /// When it cannot be opened for writing: at start-up, whatever `on_failure` says.
     pub fn open(path: &Path, on_failure: OnFailure) -> Result<Self, Fault> {
-        Self::open_with(OpenOptions::new().create(true), path, on_failure)
+        Self::kept(path, Keeping { on_failure, ..Keeping::default() })
+    }
+
+    /// Opens the file as [`Audit::open`] does, to be kept so. Whoever calls this calls [`Audit::tend`] once a
+    /// second.
+    ///
+    /// # Errors
+    ///
+    /// As [`Audit::open`].
+    pub fn kept(path: &Path, keeping: Keeping) -> Result<Self, Fault> {
+        rotation::undo_half_done(path);
+        let sink = Sink::open(path, true, keeping).map_err(|error| unopened(path, error))?;
+        Ok(Self { sink: Some(Arc::new(sink)) })
     }
 
     /// Opens the file that a server has made, for another program to append to. It makes none: the server
@@ -95,35 +112,12 @@ impl Audit {
     ///
     /// As [`Audit::open`], except that a file that is not there is no record yet, and no error.
     pub fn open_existing(path: &Path, on_failure: OnFailure) -> Result<Self, Fault> {
-        if std::fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
-            return Ok(Self::off());
+        let keeping = Keeping { on_failure, ..Keeping::default() };
+        match Sink::open(path, false, keeping) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::off()),
+            Err(error) => Err(unopened(path, error)),
+            Ok(sink) => Ok(Self { sink: Some(Arc::new(sink)) }),
         }
-        Self::open_with(&mut OpenOptions::new(), path, on_failure)
-    }
-
-    fn open_with(
-        options: &mut OpenOptions,
-        path: &Path,
-        on_failure: OnFailure,
-    ) -> Result<Self, Fault> {
-        // A link in a folder that another user can write could lead anywhere.
-        let file = options.append(true).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(path);
-        let file = file.map_err(|error| {
-            Fault::unavailable(format!(
-                "cannot open the audit file {} for writing (check its folder's owner and mode, or \
-                 set `audit.path`)",
-                path.display()
-            ))
-            .caused_by(error)
-        })?;
-        let target = Target { file, torn: ends_torn(path), failing: false };
-        let sink = Sink {
-            path: path.to_owned(),
-            file: Mutex::new(target),
-            dirty: AtomicBool::new(false),
-            recent: Mutex::default(),
-        };
-        Ok(Self { sink: Some(Arc::new(sink)), on_failure })
     }
 
     /// Whether anything is recorded.
@@ -151,10 +145,10 @@ impl Audit {
         if ledger.lines.is_empty() {
             return Ok(());
         }
-        let mut written = sink.write(&ledger.lines).map_err(|error| sink.unwritten(error));
+        let mut written = sink.write(&ledger.lines);
         if written.is_err() {
             metrics.audit_failures.fetch_add(1, Ordering::Relaxed);
-            if self.on_failure == OnFailure::Continue {
+            if !sink.refuses() {
                 written = Ok(());
             }
         }
@@ -177,111 +171,82 @@ impl Audit {
         let Some(sink) = &self.sink else { return Ok(()) };
         let mut line = Vec::new();
         act.write(&mut line);
-        sink.write(&line).map_err(|error| sink.unwritten(error))
+        sink.write(&line)
     }
 
     /// Brings what was written to disk. Blocks; called once a second from a thread that may.
     pub fn sync(&self) {
-        let Some(sink) = &self.sink else { return };
-        if sink.dirty.swap(false, Ordering::AcqRel) {
-            let file = lock(&sink.file).file.try_clone();
-            if let Err(error) = file.and_then(|file| file.sync_data()) {
-                sink.dirty.store(true, Ordering::Release);
-                tracing::error!(path = %sink.path.display(), %error, "cannot sync the audit file");
-            }
+        if let Some(sink) = &self.sink {
+            sink.sync();
         }
+    }
+
+    /// Sees to the file itself: one that was moved or deleted is made anew, one that is large or old
+    /// enough is rotated, what is kept for long enough is removed. `unix`: seconds since 1970. Blocks;
+    /// called once a second from a thread that may. What fails is logged, and tried again next time.
+    pub fn tend(&self, unix: i64) {
+        if let Some(sink) = &self.sink {
+            sink.tend(unix);
+        }
+    }
+
+    /// Opens the file by its name again, as after a rotation by another program. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened; the old one is written on.
+    pub fn reopen(&self) -> Result<(), Fault> {
+        let Some(sink) = &self.sink else { return Ok(()) };
+        sink.reopen().map_err(|error| unopened(&sink.path(), error))
+    }
+
+    /// Keeps the record differently from now on, and elsewhere if the path is another. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened there; everything stays as it was.
+    pub fn keep_as(&self, path: &Path, keeping: Keeping) -> Result<(), Fault> {
+        let Some(sink) = &self.sink else { return Ok(()) };
+        sink.move_to(path).map_err(|error| unopened(path, error))?;
+        sink.keep_as(keeping);
+        Ok(())
+    }
+
+    /// How the record is kept.
+    pub fn keeping(&self) -> Option<Keeping> {
+        self.sink.as_ref().map(|sink| sink.keeping())
+    }
+
+    /// How the record does; `None` if there is none.
+    pub fn health(&self) -> Option<Health> {
+        self.sink.as_ref().map(|sink| sink.health())
     }
 
     /// Takes the newest lines that the store has not seen, oldest first, at most `limit`.
     pub fn take_recent(&self, limit: usize) -> Vec<u8> {
         let Some(sink) = &self.sink else { return Vec::new() };
-        let batches = std::mem::take(&mut *lock(&sink.recent)).batches;
-        let lines: Vec<u8> = batches.into_iter().flatten().collect();
-        let mut starts = memrchr_lines(&lines);
+        let lines = sink.take_recent();
+        let mut starts = last_lines(&lines);
         let from = starts.nth(limit.saturating_sub(1)).unwrap_or(0);
         lines[from..].to_vec()
     }
 }
 
+fn unopened(path: &Path, error: std::io::Error) -> Fault {
+    Fault::unavailable(format!(
+        "cannot open the audit file {} for writing (check its folder's owner and mode, or set \
+         `audit.path`)",
+        path.display()
+    ))
+    .caused_by(error)
+}
+
 /// The beginnings of lines, last line first.
-fn memrchr_lines(lines: &[u8]) -> impl Iterator<Item = usize> {
+fn last_lines(lines: &[u8]) -> impl Iterator<Item = usize> {
     let body = lines.strip_suffix(b"\n").unwrap_or(lines);
     let inner =
         body.iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n').map(|(i, _)| i + 1);
     inner.chain((!body.is_empty()).then_some(0))
-}
-
-impl Sink {
-    fn write(&self, lines: &[u8]) -> std::io::Result<()> {
-        let mut target = lock(&self.file);
-        if target.torn {
-            if let Err(error) = target.file.write_all(b"\n") {
-                return Err(target.fails(&self.path, error));
-            }
-            target.torn = false;
-        }
-        let mut rest = lines;
-        while !rest.is_empty() {
-            match target.file.write(rest) {
-                Ok(0) => return Err(target.fails(&self.path, std::io::ErrorKind::WriteZero.into())),
-                Ok(count) => {
-                    target.torn = rest[count - 1] != b'\n';
-                    rest = &rest[count..];
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(target.fails(&self.path, error)),
-            }
-        }
-        if std::mem::replace(&mut target.failing, false) {
-            tracing::warn!(path = %self.path.display(), "the audit file can be written again");
-        }
-        self.dirty.store(true, Ordering::Release);
-        Ok(())
-    }
-
-    fn unwritten(&self, error: std::io::Error) -> Fault {
-        let context = format!("cannot write the audit file {}", self.path.display());
-        Fault::new(FaultKind::Unavailable, context).caused_by(error)
-    }
-
-    fn remember(&self, lines: &[u8]) {
-        let mut recent = lock(&self.recent);
-        recent.bytes += lines.len();
-        recent.batches.push_back(lines.to_vec());
-        while recent.bytes > RECENT_BYTES && recent.batches.len() > 1 {
-            recent.bytes -= recent.batches.pop_front().map_or(0, |batch| batch.len());
-        }
-    }
-}
-
-impl Target {
-    /// Logged once, not for every login of an outage.
-    fn fails(&mut self, path: &Path, error: std::io::Error) -> std::io::Error {
-        if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(path = %path.display(), %error, "cannot write the audit file");
-        }
-        error
-    }
-}
-
-/// Whether the file ends in the middle of a line: the disk was full, or the machine went down.
-fn ends_torn(path: &Path) -> bool {
-    let last = || -> std::io::Result<Option<u8>> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() || metadata.len() == 0 {
-            return Ok(None);
-        }
-        let mut last = [0];
-        file.read_exact_at(&mut last, metadata.len() - 1)?;
-        Ok(Some(last[0]))
-    };
-    // One that may be written and not read is taken to be whole.
-    !matches!(last(), Ok(None | Some(b'\n')) | Err(_))
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -290,9 +255,9 @@ mod tests {
 
     #[test]
     fn recent_lines_come_oldest_first_and_bounded() {
-        let starts: Vec<_> = memrchr_lines(b"a\nbb\nc\n").collect();
+        let starts: Vec<_> = last_lines(b"a\nbb\nc\n").collect();
         assert_eq!(starts, [5, 2, 0]);
-        assert_eq!(memrchr_lines(b"").count(), 0);
+        assert_eq!(last_lines(b"").count(), 0);
     }
 
     #[test]

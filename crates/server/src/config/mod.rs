@@ -145,6 +145,7 @@ impl Config {
             return Err(ConfigError::at(groups.span(), why));
         }
         let listen = sections.listen.unwrap_or_else(ListenSection::built_in);
+        check_retention(&sections.audit)?;
         Ok(Self {
             data: data.to_owned(),
             store: data.join(&sections.store.path),
@@ -206,7 +207,7 @@ impl Config {
         if !self.audit.enabled {
             return Ok(Audit::off());
         }
-        Audit::open(&self.data.join(&self.audit.path), self.audit.on_failure)
+        Audit::kept(&self.data.join(&self.audit.path), self.audit.keeping())
     }
 
     /// Opens the audit record of a server that may be running, to add what another program did.
@@ -376,6 +377,18 @@ fn in_order(
     Ok(ordered)
 }
 
+/// Only what was rotated can be removed.
+fn check_retention(audit: &AuditSection) -> Result<(), ConfigError> {
+    match &audit.keep_days {
+        Some(days) if audit.rotate_size.is_none() && audit.rotate_after.is_none() => {
+            let message = "`keep_days` removes rotated files, and nothing says when to rotate";
+            let help = "add `rotate_after = \"24h\"`";
+            Err(ConfigError::at(days.span(), message).with_help(help))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Replays of the fuzz target's corpus on the stable toolchain.
 #[doc(hidden)]
 pub mod fuzzing {
@@ -456,6 +469,8 @@ mod tests {
                 vec!["countersign.toml:1", "both have the number 1"],
             ),
             ("[listen.dovecot.m]\nmode = \"rw\"", vec!["countersign.toml:2:8", "0660"]),
+            ("[audit]\nrotate_size = \"64M\"", vec!["countersign.toml:2:15", "64MiB"]),
+            ("[audit]\nkeep_days = 90", vec!["countersign.toml:2:13", "rotate_after"]),
         ] {
             let error = parse(text).unwrap_err();
             for part in expected {

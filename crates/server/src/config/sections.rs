@@ -8,8 +8,9 @@ use std::time::Duration;
 use countersign::Order;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
+use toml::Spanned;
 
-use crate::audit::OnFailure;
+use crate::audit::{Keeping, OnFailure};
 use crate::front::dovecot::OnFault;
 use crate::front::http::{CookieDomain, LoginPage, Part, Parts, ReturnTo, TrustedProxies};
 
@@ -174,12 +175,41 @@ pub struct AuditSection {
     pub on_failure: OnFailure,
     /// How many of the newest records are kept in the store for queries.
     pub keep: usize,
+    /// Rotate the file when it is so large.
+    pub rotate_size: Option<Size>,
+    /// Rotate the file when its first record is so old.
+    pub rotate_after: Option<Span>,
+    /// How many rotated files are kept; absent: all.
+    pub keep_files: Option<usize>,
+    /// For how many days records are kept, in rotated files and in the store; absent: for ever.
+    pub keep_days: Option<Spanned<u32>>,
+}
+
+impl AuditSection {
+    /// How the file is kept.
+    pub fn keeping(&self) -> Keeping {
+        Keeping {
+            on_failure: self.on_failure,
+            rotate_size: self.rotate_size.map(|size| size.0),
+            rotate_after: self.rotate_after.map(|span| span.0),
+            keep_files: self.keep_files,
+            keep_days: self.keep_days.as_ref().map(|days| *days.get_ref()),
+        }
+    }
 }
 
 impl Default for AuditSection {
     fn default() -> Self {
-        let on_failure = OnFailure::default();
-        Self { enabled: true, path: "audit.jsonl".into(), on_failure, keep: 10_000 }
+        Self {
+            enabled: true,
+            path: "audit.jsonl".into(),
+            on_failure: OnFailure::default(),
+            keep: 10_000,
+            rotate_size: None,
+            rotate_after: None,
+            keep_files: None,
+            keep_days: None,
+        }
     }
 }
 
@@ -328,6 +358,29 @@ pub struct Mode(pub u32);
 /// A length of time, as in `"9s"` or `"12h"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Span(pub Duration);
+
+/// A number of bytes, as in `"64MiB"`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Text {
+            expecting: "a size such as \"64MiB\"",
+            parse: |text| {
+                let units = [("KiB", 10), ("MiB", 20), ("GiB", 30)];
+                let size = units.iter().find_map(|(unit, shift)| {
+                    let number = text.strip_suffix(unit)?.trim_end();
+                    let number = number.bytes().all(|b| b.is_ascii_digit()).then_some(number)?;
+                    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+                });
+                size.filter(|size| *size > 0).map(Size).ok_or(
+                    "a size is a whole number above zero of KiB, MiB or GiB, such as \"64MiB\"",
+                )
+            },
+        })
+    }
+}
 
 impl<'de> Deserialize<'de> for Mode {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
