@@ -273,7 +273,8 @@ fn a9_nothing_is_lost_at_a_rotation() {
     let mut found = Vec::new();
     for file in files() {
         let text = std::fs::read_to_string(file.path()).unwrap();
-        found.extend(text.lines().map(|line| {
+        // Who opens the file in the middle of another's write takes it for torn, and ends its line (A7).
+        found.extend(text.lines().filter(|line| !line.is_empty()).map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             format!("{} {}", line["actor"], line["target"])
         }));
