@@ -230,7 +230,7 @@ impl PasswordExchange {
             }
             return Step::Grant(Verified::vouch(identity(&account)));
         }
-        if !scene.peer.supports.contains(&CredentialKind::NewPassphrase) {
+        if !scene.supports().contains(&CredentialKind::NewPassphrase) {
             let detail = "the password must be changed, which cannot be asked for here";
             return Step::Deny(Denial::new(Reason::ChangeNeeded).because(detail));
         }

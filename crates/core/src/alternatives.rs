@@ -47,24 +47,26 @@ impl Alternatives {
 
     async fn begin(&mut self, scene: &Scene<'_>) -> Result<Step, Fault> {
         let mut rounds = Vec::new();
-        let mut denial = Denial::new(Reason::Unsupported);
+        let mut denial = None;
         let mut index = 0;
         while let Some(part) = self.parts.get_mut(index) {
             match part.exchange.step(Answers::new(), scene).await? {
-                Step::Ask(round) if round.answerable_by(&scene.peer.supports) => {
+                Step::Ask(round) if round.answerable_by(scene.supports()) => {
                     rounds.push(round);
                     index += 1;
                     continue;
                 }
-                Step::Deny(why) => denial = why,
+                // That one is not enrolled must not hide that another is, and cannot be asked here.
+                Step::Deny(why) if denial.as_ref().is_none_or(not_enrolled) => denial = Some(why),
+                Step::Deny(_) => {}
                 // One that lets in without a question is only for who asks for it by name; one that
                 // this peer cannot answer is not offered.
-                Step::Ask(_) | Step::Grant(_) => {}
+                Step::Ask(_) | Step::Grant(_) => denial = Some(Denial::new(Reason::Unsupported)),
             }
             self.parts.remove(index);
         }
         match rounds.as_slice() {
-            [] => Ok(Step::Deny(denial)),
+            [] => Ok(Step::Deny(denial.unwrap_or(Denial::new(Reason::Unsupported)))),
             [only] => {
                 self.chosen = Some(0);
                 Ok(Step::Ask(Arc::clone(only)))
@@ -151,10 +153,15 @@ impl Alternatives {
     }
 }
 
+fn not_enrolled(denial: &Denial) -> bool {
+    denial.reason == Reason::NotEnrolled
+}
+
 fn title_of(mechanism: Cow<'static, str>) -> Text {
     match &*mechanism {
         "password" => Text::message("group.password", "Password"),
         "otp" => Text::message("group.otp", "One-time code"),
+        "passkey" => Text::message("group.passkey", "Passkey"),
         _ => Text::verbatim(mechanism),
     }
 }

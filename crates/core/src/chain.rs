@@ -5,30 +5,26 @@ use std::sync::Arc;
 
 use crate::{
     Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, Identity,
-    Question, Reason, Round, Scene, Shape, Step, Verified,
+    Question, Reason, Results, Round, Scene, Shape, Step, Then, Verified,
 };
-
-/// What the answers of several checkers come to. Whatever the order, a fault ends the login: a checker
-/// that could not be asked might have refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Order {
-    /// The first checker that knows the user decides.
-    #[default]
-    FirstKnown,
-    /// The first success lets in; a wrong credential lets the next be asked. Any other refusal
-    /// (disabled, expired, not allowed) is final.
-    FirstSuccess,
-    /// All must let in, and name the same subject. Groups, labels and attributes are joined.
-    All,
-}
 
 /// The checkers for one mechanism, in order.
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) mechanism: Cow<'static, str>,
-    pub(crate) order: Order,
-    pub(crate) checkers: Vec<(Arc<str>, Arc<dyn Checker>)>,
+    /// Whether the peer's secret crosses the network readable.
+    pub(crate) plaintext: bool,
+    /// Whether it is a further factor only: a code that does not ask whose it is proves nothing by itself.
+    pub(crate) second: bool,
+    pub(crate) checkers: Vec<Asked>,
+}
+
+/// A checker in its place.
+#[derive(Clone)]
+pub(crate) struct Asked {
+    pub(crate) name: Arc<str>,
+    pub(crate) checker: Arc<dyn Checker>,
+    pub(crate) results: Results,
 }
 
 /// One attempt against ordered checkers.
@@ -49,8 +45,57 @@ struct State {
     memo: Vec<Remembered>,
     tried: Vec<(Arc<str>, Reason)>,
     granted: Option<Verified<Identity>>,
-    /// The first refusal, where all must let in: the others are asked all the same.
+    /// The first refusal that counts: the others are asked all the same.
     refused: Option<Denial>,
+    /// The first checker that could not be asked, and need not have been.
+    fault: Option<Fault>,
+}
+
+impl State {
+    /// Nobody is left to ask. `last`: a refusal of the last one that does not count.
+    fn left_over(&mut self, last: Option<Denial>) -> Result<Step, Fault> {
+        if let Some(denial) = self.refused.take() {
+            return Ok(Step::Deny(self.told(denial)));
+        }
+        if let Some(who) = self.granted.take() {
+            return Ok(Step::Grant(who));
+        }
+        if let Some(fault) = self.fault.take() {
+            return Err(fault);
+        }
+        Ok(Step::Deny(self.told(last.unwrap_or(Denial::new(Reason::UnknownUser)))))
+    }
+
+    /// A refusal with everybody's words.
+    fn told(&mut self, mut denial: Denial) -> Denial {
+        if denial.reason.is_unknown() {
+            // Somebody did know the user: found the credential wrong, or would have let in.
+            let telling = self.tried.iter().map(|(_, reason)| *reason).find(|r| !r.is_unknown());
+            let let_in = self.granted.as_ref().map(|_| Reason::NotAllowed);
+            denial.reason = telling.or(let_in).unwrap_or(denial.reason);
+        }
+        denial.tried.append(&mut self.tried);
+        denial
+    }
+
+    /// One more checker lets in: all must name the same subject.
+    fn join(&mut self, who: Verified<Identity>) {
+        self.granted = Some(match self.granted.take() {
+            None => who,
+            Some(before) if before.subject != who.subject => {
+                let detail =
+                    format!("one checker proved {}, another {}", before.subject, who.subject);
+                let denial = Denial::new(Reason::NotAllowed).because(detail);
+                self.refused.get_or_insert(denial);
+                before
+            }
+            Some(before) => {
+                let mut both = Identity::clone(&before);
+                both.merge(&who);
+                before.refined(both)
+            }
+        });
+    }
 }
 
 struct Remembered {
@@ -79,73 +124,52 @@ impl Chain {
         self.current = None;
     }
 
-    /// What to do about a refusal: go on to the next checker, or end with this.
-    fn refused(&mut self, checker: &Arc<str>, mut denial: Denial) -> Option<Denial> {
-        let goes_on = match self.plan.order {
-            Order::FirstKnown => denial.reason.is_unknown(),
-            Order::FirstSuccess => {
-                denial.reason.is_unknown() || denial.reason == Reason::WrongCredential
-            }
-            // Where a refusal would end it, a proof that only a later checker refuses would take longer
-            // and so be told to be right for the earlier ones.
-            Order::All => true,
-        };
-        let (all, last) = (self.plan.order == Order::All, self.is_last());
+    /// What to do about a refusal: end with this, or go on to the next checker.
+    fn refused(&mut self, asked: &Asked, denial: Denial) -> Option<Result<Step, Fault>> {
+        let then = asked.results.of(denial.reason);
+        let last = self.is_last();
         let state = self.state();
-        state.tried.push((Arc::clone(checker), denial.reason));
-        if all {
-            denial = state.refused.take().unwrap_or(denial);
+        state.tried.push((Arc::clone(&asked.name), denial.reason));
+        match then {
+            Then::End => return Some(Ok(Step::Deny(state.told(denial)))),
+            Then::Count => drop(state.refused.get_or_insert(denial)),
+            Then::Next if last => return Some(state.left_over(Some(denial))),
+            Then::Next => {}
         }
-        if goes_on && !last {
-            state.refused = all.then_some(denial);
-            self.go_to_next();
-            return None;
+        if last {
+            return Some(self.state().left_over(None));
         }
-        if denial.reason.is_unknown() {
-            // Somebody did know the user: found the credential wrong, or would have let in.
-            let telling = state.tried.iter().map(|(_, reason)| *reason).find(|r| !r.is_unknown());
-            let let_in = state.granted.as_ref().map(|_| Reason::NotAllowed);
-            denial.reason = telling.or(let_in).unwrap_or(denial.reason);
-        }
-        denial.tried.append(&mut state.tried);
-        Some(denial)
+        self.go_to_next();
+        None
     }
 
-    /// What to do about a grant: end with this, or ask the next checker as well.
-    fn granted(&mut self, who: Verified<Identity>) -> Option<Step> {
-        if self.plan.order != Order::All {
-            return Some(Step::Grant(who));
+    /// What to do about a grant: end with it, or go on to the next checker.
+    fn granted(&mut self, asked: &Asked, who: Verified<Identity>) -> Option<Result<Step, Fault>> {
+        if asked.results.granted == Then::End && self.state.is_none() {
+            return Some(Ok(Step::Grant(who)));
         }
         let last = self.is_last();
         let state = self.state();
-        let joined = match state.granted.take() {
-            None => who,
-            Some(before) if before.subject != who.subject => {
-                let detail =
-                    format!("one checker proved {}, another {}", before.subject, who.subject);
-                let denial = Denial::new(Reason::NotAllowed).because(detail);
-                state.refused.get_or_insert(denial);
-                before
-            }
-            Some(before) => {
-                let mut both = Identity::clone(&before);
-                both.merge(&who);
-                before.refined(both)
-            }
-        };
-        if last {
-            return Some(match state.refused.take() {
-                None => Step::Grant(joined),
-                Some(mut denial) => {
-                    if denial.reason.is_unknown() {
-                        denial.reason = Reason::NotAllowed;
-                    }
-                    denial.tried.append(&mut state.tried);
-                    Step::Deny(denial)
-                }
-            });
+        state.join(who);
+        // Somebody refused for good: the others are asked all the same, for nobody to see who it was.
+        if last || (asked.results.granted == Then::End && state.refused.is_none()) {
+            return Some(state.left_over(None));
         }
-        state.granted = Some(joined);
+        self.go_to_next();
+        None
+    }
+
+    /// What to do about a checker that could not be asked.
+    fn failed(&mut self, asked: &Asked, fault: Fault) -> Option<Result<Step, Fault>> {
+        if asked.results.fault != Then::Next {
+            return Some(Err(fault));
+        }
+        let last = self.is_last();
+        let state = self.state();
+        state.fault.get_or_insert(fault);
+        if last {
+            return Some(state.left_over(None));
+        }
         self.go_to_next();
         None
     }
@@ -211,22 +235,27 @@ impl Exchange for Chain {
         self.remember(&answers);
         loop {
             let plan = Arc::clone(&self.plan);
-            let followed = plan.order == Order::FirstKnown && !self.is_last();
-            let scene = &Scene { followed, ..*scene };
-            let Some((name, checker)) = plan.checkers.get(usize::from(self.index)) else {
+            let Some(asked) = plan.checkers.get(usize::from(self.index)) else {
                 return Ok(Step::deny(Reason::Unsupported));
             };
-            let mut exchange = match self.current.take() {
-                Some(exchange) => exchange,
-                None => {
-                    answers = Answers::new();
-                    checker.begin(&plan.mechanism, scene)?
+            let followed = asked.results.only_unknown_goes_on() && !self.is_last();
+            let scene = &Scene { followed, ..*scene };
+            let (exchange, step) = match self.current.take() {
+                Some(mut exchange) => {
+                    let step = exchange.step(std::mem::take(&mut answers), scene).await;
+                    (Some(exchange), step)
                 }
+                None => match asked.checker.begin(&plan.mechanism, scene) {
+                    Ok(mut exchange) => {
+                        let step = exchange.step(Answers::new(), scene).await;
+                        (Some(exchange), step)
+                    }
+                    Err(fault) => (None, Err(fault)),
+                },
             };
-            let step = exchange.step(std::mem::take(&mut answers), scene).await?;
-            match step {
-                Step::Ask(round) => {
-                    self.current = Some(exchange);
+            let end = match step {
+                Ok(Step::Ask(round)) => {
+                    self.current = exchange;
                     if let Some(recalled) = self.recall(&round) {
                         answers = recalled;
                         continue;
@@ -236,24 +265,23 @@ impl Exchange for Chain {
                     }
                     return Ok(Step::Ask(round));
                 }
-                Step::Grant(who) => {
-                    if let Some(step) = self.granted(who.by(name)) {
-                        return Ok(step);
-                    }
+                Ok(Step::Grant(who)) => {
+                    self.granted(asked, who.by(&asked.name).through(plan.mechanism.clone()))
                 }
-                Step::Deny(denial) => {
-                    if let Some(denial) = self.refused(name, denial) {
-                        return Ok(Step::Deny(denial));
-                    }
-                }
+                Ok(Step::Deny(denial)) => self.refused(asked, denial),
+                Err(fault) => self.failed(asked, fault),
+            };
+            if let Some(end) = end {
+                return end;
             }
+            answers = Answers::new();
         }
     }
 }
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let checkers = self.plan.checkers.iter().map(|(name, _)| &**name);
+        let checkers = self.plan.checkers.iter().map(|asked| &*asked.name);
         f.debug_list().entries(checkers).finish()
     }
 }

@@ -243,6 +243,7 @@ impl Conversation {
             claimed: claimed.as_deref(),
             proven: &[],
             followed: false,
+            carries: None,
         };
         let step = exchange.step(answers, &scene).await;
         self.claimed = claimed;

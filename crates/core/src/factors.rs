@@ -1,67 +1,332 @@
-//! Several factors, one after the other, as one exchange.
+//! One attempt under a policy: its guesses counted, its factors one after the other, as one exchange.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::chain::{Chain, Plan};
+use crate::ways::{FactorPlan, Way};
 use crate::{
-    Answers, BoxExchange, Denial, Exchange, Fault, Identity, Reason, Scene, Step, Verified,
+    Answer, Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, GuessEnd, Identity,
+    Reason, Round, Scene, Secret, Step, Verified,
 };
 
-/// One attempt that needs several proofs of one subject.
+/// One attempt that may need several proofs of one subject.
 ///
 /// The first factor proves a subject; each next one begins with it ([`Scene::proven`]) and must prove the
-/// same. All state is the attempt's: a password proven on one connection is worth nothing on another.
+/// same. What is demanded next depends on who it turned out to be. All state is the attempt's: a password
+/// proven on one connection is worth nothing on another.
 pub struct Factors {
-    plans: Arc<[Arc<Plan>]>,
-    current: BoxExchange,
+    way: Arc<Way>,
+    current: Current,
+    /// Absent while it is not needed: most pending logins are in their first round.
+    state: Option<Box<State>>,
+}
+
+enum Current {
+    /// Not in a box of its own: it is what most logins consist of.
+    One(Chain),
+    Other(BoxExchange),
+}
+
+#[derive(Default)]
+struct State {
     proven: Vec<Verified<Identity>>,
+    /// Factors that this user has none of, with the question mark.
+    excused: Vec<Cow<'static, str>>,
+    /// The factor that is being asked for, beyond the first.
+    asked: Option<FactorPlan>,
+    /// The name that was answered in an earlier round.
+    login: Option<Box<str>>,
+    /// What came with the password.
+    code: Option<Secret>,
+}
+
+/// A guess that was admitted and has not ended.
+struct Guess {
+    login: Box<str>,
+    mark: u64,
 }
 
 impl Factors {
-    pub(crate) fn new(plans: Arc<[Arc<Plan>]>) -> Option<Self> {
-        let first = Chain::new(Arc::clone(plans.first()?));
-        Some(Self { plans, current: BoxExchange::new(first), proven: Vec::new() })
+    pub(crate) fn one(way: Arc<Way>, plan: Arc<Plan>) -> Self {
+        Self { way, current: Current::One(Chain::new(plan)), state: None }
     }
+
+    pub(crate) fn other(way: Arc<Way>, exchange: BoxExchange) -> Self {
+        Self { way, current: Current::Other(exchange), state: None }
+    }
+
+    fn state(&mut self) -> &mut State {
+        self.state.get_or_insert_default()
+    }
+
+    /// Asks the guard whether what is offered may be tried.
+    fn admit(
+        &mut self,
+        answers: &Answers,
+        scene: &Scene<'_>,
+    ) -> Result<Option<Guess>, Box<Denial>> {
+        let Some(guard) = self.way.guard.clone() else { return Ok(None) };
+        let state = self.state.as_ref();
+        let proven = state.and_then(|state| state.proven.first()?.subject.name());
+        let known = state.and_then(|state| state.login.as_deref());
+        let login = proven.or(answers.text("username")).or(known).or(scene.claimed);
+        let Some(login) = login else { return Ok(None) };
+        let Some(proof) = proof(answers) else {
+            if let (Some(name), true) = (answers.text("username"), proven.is_none()) {
+                self.state().login = Some(name.into());
+            }
+            return Ok(None);
+        };
+        match guard.admit(scene, login, Some(proof.expose())) {
+            Ok(mark) => Ok(Some(Guess { login: login.into(), mark })),
+            Err(mut denial) => {
+                denial.claimed.get_or_insert_with(|| login.into());
+                Err(Box::new(denial))
+            }
+        }
+    }
+
+    fn ended(&self, guess: Option<Guess>, scene: &Scene<'_>, end: GuessEnd) {
+        if let (Some(guard), Some(Guess { login, mark })) = (&self.way.guard, guess) {
+            guard.ended(scene, &login, mark, end);
+        }
+    }
+
+    /// A mechanism that names its user only at its end is counted there, and refused there.
+    fn admit_late(&self, login: Option<&str>, scene: &Scene<'_>) -> Result<Option<Guess>, Denial> {
+        let (Some(guard), Some(login)) = (&self.way.guard, login) else { return Ok(None) };
+        let mark = guard.admit(scene, login, None)?;
+        Ok(Some(Guess { login: login.into(), mark }))
+    }
+
+    /// Takes the code off a password that it was appended to, where the peer could not be asked for it.
+    fn split(&mut self, answers: &mut Answers, scene: &Scene<'_>) {
+        let wanted = self.way.code_in_password
+            && self.state.as_ref().is_none_or(|state| state.proven.is_empty())
+            && !scene.peer.supports.contains(&CredentialKind::Otp);
+        if !wanted {
+            return;
+        }
+        let Some((password, code)) = answers.value("password").and_then(password_and_code) else {
+            return;
+        };
+        drop(answers.take("password"));
+        answers.push("password", Answer::Value(password));
+        self.state().code = Some(code);
+    }
+
+    /// Answers a round with the code that came with the password.
+    fn answered(&mut self, round: &Round) -> Option<Answers> {
+        let question = round.questions.iter().find(|q| q.kind == CredentialKind::Otp)?;
+        let state = self.state.as_mut()?;
+        state.asked.as_ref()?;
+        let code = state.code.take()?;
+        let answers = Answers::new().with(question.name.clone(), Answer::Value(code));
+        round.accept(answers).ok()
+    }
+
+    /// Somebody is proven by one more factor: begins the next one, or ends.
+    fn next(&mut self, who: Verified<Identity>) -> Next {
+        let state = self.state.get_or_insert_default();
+        if let Some(first) = state.proven.first().filter(|first| first.subject != who.subject) {
+            let detail = format!("one factor proved {}, another {}", first.subject, who.subject);
+            return Next::Refuse(Denial::new(Reason::NotAllowed).because(detail));
+        }
+        state.proven.push(who);
+        self.demanded()
+    }
+
+    /// This user has none of the factor that is being asked for, and need not.
+    fn excuse(&mut self) -> Next {
+        if let Some(state) = &mut self.state
+            && let Some(asked) = state.asked.take()
+        {
+            let marks = asked.plans.iter().map(|plan| format!("{}?", plan.mechanism).into());
+            state.excused.extend(marks);
+        }
+        self.demanded()
+    }
+
+    fn demanded(&mut self) -> Next {
+        let way = Arc::clone(&self.way);
+        let state = self.state.get_or_insert_default();
+        let joined = joined(&state.proven);
+        let Some(first) = state.proven.first() else {
+            return Next::Refuse(Denial::new(Reason::NotAllowed));
+        };
+        let demands = match way.demands(joined.as_ref().unwrap_or(first)) {
+            Ok(demands) => demands,
+            Err(denial) => return Next::Refuse(denial),
+        };
+        let next = {
+            let proofs = state.proven.iter().flat_map(|proof| proof.proofs());
+            let proofs = proofs.chain(state.excused.iter().map(|proof| &**proof));
+            let complete = state.proven.iter().any(Verified::is_complete);
+            demands.iter().find(|plan| !complete && !plan.is_met(proofs.clone()))
+        };
+        let Some(next) = next else {
+            let whole = state.whole(joined).map(Next::Grant);
+            return whole.unwrap_or(Next::Refuse(Denial::new(Reason::NotAllowed)));
+        };
+        let exchange = match (&state.code, next.codes()) {
+            (Some(_), Some(codes)) => Some(BoxExchange::new(Chain::new(Arc::clone(codes)))),
+            _ => next.exchange(),
+        };
+        let Some(exchange) = exchange else {
+            let detail = format!("the policy requires {}, which no checker offers", next.factor);
+            return Next::Refuse(Denial::new(Reason::Unsupported).because(detail));
+        };
+        state.asked = Some(next.clone());
+        self.current = Current::Other(exchange);
+        Next::Begun
+    }
+
+    fn is_excusable(&self, denial: &Denial) -> bool {
+        let asked = self.state.as_ref().and_then(|state| state.asked.as_ref());
+        denial.reason == Reason::NotEnrolled && asked.is_some_and(|plan| plan.factor.only_enrolled)
+    }
+}
+
+enum Next {
+    Begun,
+    Grant(Verified<Identity>),
+    Refuse(Denial),
 }
 
 impl Exchange for Factors {
     async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        self.split(&mut answers, scene);
         loop {
-            let scene = Scene { proven: &self.proven, ..*scene };
-            let who = match self.current.step(answers, &scene).await? {
-                Step::Grant(who) => who,
-                other => return Ok(other),
+            let mut guess = match self.admit(&answers, scene) {
+                Ok(guess) => guess,
+                Err(denial) => return Ok(Step::Deny(*denial)),
             };
-            if let Some(first) = self.proven.first().filter(|first| first.subject != who.subject) {
-                let detail =
-                    format!("one factor proved {}, another {}", first.subject, who.subject);
-                return Ok(Step::Deny(Denial::new(Reason::NotAllowed).because(detail)));
+            let proven = self.state.as_ref().map_or(&[][..], |state| &state.proven);
+            let inner = Scene { proven, ..*scene };
+            let step = match &mut self.current {
+                Current::One(chain) => chain.step(answers, &inner).await,
+                Current::Other(exchange) => exchange.step(answers, &inner).await,
+            };
+            let step = match step {
+                Ok(step) => step,
+                Err(fault) => {
+                    self.ended(guess, scene, GuessEnd::Undecided);
+                    return Err(fault);
+                }
+            };
+            let next = match step {
+                Step::Ask(round) => {
+                    // Asked again with words about the last answer: that was wrong.
+                    let wrong = round.feedback.is_some();
+                    let end = if wrong { GuessEnd::Wrong } else { GuessEnd::Proven };
+                    self.ended(guess.take(), scene, end);
+                    match self.answered(&round) {
+                        Some(code) => {
+                            answers = code;
+                            continue;
+                        }
+                        None => return Ok(Step::Ask(round)),
+                    }
+                }
+                Step::Grant(who) => {
+                    if guess.is_none() {
+                        let login = who.claimed().or(who.subject.name());
+                        guess = match self.admit_late(login, scene) {
+                            Ok(guess) => guess,
+                            Err(denial) => return Ok(Step::Deny(denial)),
+                        };
+                    }
+                    self.next(who)
+                }
+                Step::Deny(denial) if self.is_excusable(&denial) => self.excuse(),
+                Step::Deny(denial) => {
+                    let wrong =
+                        matches!(denial.reason, Reason::UnknownUser | Reason::WrongCredential);
+                    if guess.is_none() && wrong {
+                        guess = match self.admit_late(denial.claimed.as_deref(), scene) {
+                            Ok(guess) => guess,
+                            Err(denial) => return Ok(Step::Deny(denial)),
+                        };
+                    }
+                    let end = if wrong { GuessEnd::Wrong } else { GuessEnd::Undecided };
+                    self.ended(guess, scene, end);
+                    return Ok(Step::Deny(denial));
+                }
+            };
+            match next {
+                Next::Begun => {
+                    self.ended(guess, scene, GuessEnd::Proven);
+                    answers = Answers::new();
+                }
+                Next::Grant(who) => {
+                    self.ended(guess, scene, GuessEnd::Granted);
+                    return Ok(Step::Grant(who));
+                }
+                Next::Refuse(denial) => {
+                    self.ended(guess, scene, GuessEnd::Undecided);
+                    return Ok(Step::Deny(denial));
+                }
             }
-            self.proven.push(who);
-            let Some(next) = self.plans.get(self.proven.len()) else {
-                return Ok(Step::Grant(self.joined()));
-            };
-            self.current = BoxExchange::new(Chain::new(Arc::clone(next)));
-            answers = Answers::new();
         }
     }
 }
 
-impl Factors {
-    fn joined(&mut self) -> Verified<Identity> {
+impl State {
+    /// The whole proof: the first one, knowing what all know.
+    fn whole(&mut self, joined: Option<Identity>) -> Option<Verified<Identity>> {
         let mut factors = std::mem::take(&mut self.proven).into_iter();
-        // Called only after the last factor was pushed, so there is a first.
-        let first = factors.next().unwrap_or_else(|| unreachable!("no factor was proven"));
-        let mut all = Identity::clone(&first);
+        let mut whole = factors.next()?;
         for factor in factors {
-            all.merge(&factor);
+            if factor.is_complete() {
+                whole = whole.complete();
+            }
+            for proof in factor.proofs() {
+                whole = whole.and_by(proof.to_owned().into());
+            }
         }
-        first.refined(all)
+        for mark in self.excused.drain(..) {
+            whole = whole.and_by(mark);
+        }
+        Some(match joined {
+            Some(who) => whole.refined(who),
+            None => whole,
+        })
     }
+}
+
+/// What all factors together know of the subject, where there are several.
+fn joined(proven: &[Verified<Identity>]) -> Option<Identity> {
+    let [first, rest @ ..] = proven else { return None };
+    if rest.is_empty() {
+        return None;
+    }
+    let mut all = Identity::clone(first);
+    rest.iter().for_each(|factor| all.merge(factor));
+    Some(all)
+}
+
+/// What is offered as a proof in these answers: the first that is not about who or where, and not a new
+/// secret to be set.
+fn proof(answers: &Answers) -> Option<&Secret> {
+    const NO_PROOF: [&str; 5] = ["username", "authzid", "realm", "language", "new-password"];
+    answers.iter().find_map(|(name, answer)| match answer {
+        Answer::Value(value) if !NO_PROOF.contains(&name) => Some(value),
+        _ => None,
+    })
+}
+
+/// `secret,123456`: a password, a comma, and a code of six to eight digits.
+fn password_and_code(both: &Secret) -> Option<(Secret, Secret)> {
+    let both = both.expose();
+    let comma = both.iter().rposition(|byte| *byte == b',')?;
+    let (password, code) = (&both[..comma], &both[comma + 1..]);
+    let is_code = (6..=8).contains(&code.len()) && code.iter().all(u8::is_ascii_digit);
+    is_code.then(|| (Secret::from(password), Secret::from(code)))
 }
 
 impl std::fmt::Debug for Factors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.plans.iter().map(|plan| &plan.mechanism)).finish()
+        f.debug_struct("Factors").finish_non_exhaustive()
     }
 }

@@ -4,31 +4,22 @@ use crate::{Denial, Scene};
 
 /// What stands before the checkers and counts guesses: a throttle.
 ///
-/// It is asked without waiting: a guard that needs a database keeps a copy in memory. One attempt is
-/// asked for at [`Guard::admit`] once for every proof that the peer offers, and ends with one call of
-/// [`Guard::ended`] for each that was admitted.
+/// It is asked without waiting: a guard that needs a database keeps a copy in memory. Each proof that a peer
+/// offers is a guess; every guess that was admitted ends with one call of [`Guard::ended`].
 pub trait Guard: Send + Sync + 'static {
-    /// Whether this guess may be made at all.
+    /// Whether this guess may be made. `login` is the name that the peer claims, or has proven with an
+    /// earlier factor. `proof` is what it offers, where that is the same each time it is offered: a
+    /// password, and not a signature.
+    ///
+    /// Gives a mark that tells equal proofs from different ones, for [`Guard::ended`].
     ///
     /// # Errors
     ///
-    /// The refusal; [`Reason::Throttled`](crate::Reason) with the time to wait.
-    fn admit(&self, guess: &Guess<'_>) -> Result<(), Denial>;
+    /// The refusal: [`Reason::Throttled`](crate::Reason), with the time to wait.
+    fn admit(&self, scene: &Scene<'_>, login: &str, proof: Option<&[u8]>) -> Result<u64, Denial>;
 
     /// How an admitted guess ended.
-    fn ended(&self, guess: &Guess<'_>, end: GuessEnd);
-}
-
-/// One proof that a peer offers.
-#[derive(Clone, Copy, Debug)]
-pub struct Guess<'a> {
-    /// The world and the peer.
-    pub scene: &'a Scene<'a>,
-    /// The name that the peer claims, or has proven with an earlier factor.
-    pub login: &'a str,
-    /// Tells equal proofs apart from different ones: a hash, keyed for this process, of what was offered.
-    /// None where the proof never is twice the same.
-    pub mark: Option<u64>,
+    fn ended(&self, scene: &Scene<'_>, login: &str, mark: u64, end: GuessEnd);
 }
 
 /// How a guess ended.

@@ -1,5 +1,6 @@
 //! Who somebody turned out to be, and the proof that somebody found out.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::ops::Deref;
@@ -114,13 +115,23 @@ pub struct Verified<T> {
     checker: Option<Arc<str>>,
     claimed: Option<Box<str>>,
     complete: bool,
+    proof: Option<Cow<'static, str>>,
+    /// Beyond the first: few have any.
+    more: Vec<Cow<'static, str>>,
 }
 
 impl<T> Verified<T> {
     /// **Vouches that `what` has been verified in this attempt.** For checkers only: to call this is to
     /// let somebody in.
     pub fn vouch(what: impl Into<Arc<T>>) -> Self {
-        Self { what: what.into(), checker: None, claimed: None, complete: false }
+        Self {
+            what: what.into(),
+            checker: None,
+            claimed: None,
+            complete: false,
+            proof: None,
+            more: Vec::new(),
+        }
     }
 
     /// The proof, standing for every factor that is required: an application password, which is made for
@@ -133,6 +144,12 @@ impl<T> Verified<T> {
     /// Whether no further factor is needed.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// The mechanisms by which it was proven, in order: `password`, `otp`. A factor that is only asked of
+    /// those who have one, and of which this one had none, is there with a question mark: `otp?`.
+    pub fn proofs(&self) -> impl Iterator<Item = &str> + Clone {
+        self.proof.iter().chain(&self.more).map(|proof| &**proof)
     }
 
     /// The name of the checker that vouched, as the portal knows it.
@@ -152,6 +169,16 @@ impl<T> Verified<T> {
 
     pub(crate) fn by(mut self, checker: &Arc<str>) -> Self {
         self.checker.get_or_insert_with(|| Arc::clone(checker));
+        self
+    }
+
+    pub(crate) fn through(mut self, mechanism: Cow<'static, str>) -> Self {
+        self.proof.get_or_insert(mechanism);
+        self
+    }
+
+    pub(crate) fn and_by(mut self, proof: Cow<'static, str>) -> Self {
+        self.more.push(proof);
         self
     }
 
@@ -178,6 +205,8 @@ impl<T> Clone for Verified<T> {
             checker: self.checker.clone(),
             claimed: self.claimed.clone(),
             complete: self.complete,
+            proof: self.proof.clone(),
+            more: self.more.clone(),
         }
     }
 }

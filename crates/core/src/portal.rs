@@ -1,15 +1,15 @@
 //! The portal: a realm, and the checkers that guard it.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use crate::chain::{Chain, Plan};
+use crate::ways::{Way, Ways};
 use crate::{
     Alternatives, Answers, Bounds, BoxExchange, Checker, Conversation, CredentialKind, Denial,
-    Exchange, Factors, Fault, Halt, Identity, Interface, KindSet, Mechanism, Order, Peer, Realm,
-    Reason, Reply, Responder, Scene, Session, Step, Verified, World,
+    Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet, Order, Peer,
+    Policy, Realm, Reason, Reply, Responder, Scene, Session, Step, Verified, World,
 };
 
 /// The one thing that a protocol holds.
@@ -18,14 +18,10 @@ use crate::{
 /// [`Order`]; none replaces another.
 pub struct Portal<R> {
     realm: R,
-    checkers: Vec<(Arc<str>, Arc<dyn Checker>)>,
     carriers: Vec<Arc<dyn Carrier>>,
-    order: Order,
-    require: Vec<Cow<'static, str>>,
     bounds: &'static Bounds,
-    /// Made from the above whenever it changes, so that a login allocates no plan.
-    plans: BTreeMap<String, Arc<Plan>>,
-    factors: Option<Arc<[Arc<Plan>]>>,
+    /// Made anew whenever anything in it changes, so that a login makes no plan.
+    ways: Ways,
 }
 
 /// Another clothing for a mechanism: SASL `PLAIN` carries `password` in one message.
@@ -83,16 +79,8 @@ impl Request {
 impl<R> Portal<R> {
     /// A portal to a realm. Without a checker it lets nobody in.
     pub fn new(realm: R) -> Self {
-        Self {
-            realm,
-            checkers: Vec::new(),
-            carriers: Vec::new(),
-            order: Order::default(),
-            require: Vec::new(),
-            bounds: &Bounds::CONNECTION,
-            plans: BTreeMap::new(),
-            factors: None,
-        }
+        let ways = Ways::new(Vec::new(), Order::default(), Policy::default(), None);
+        Self { realm, carriers: Vec::new(), bounds: &Bounds::CONNECTION, ways }
     }
 
     /// The portal with one more checker, after those before it.
@@ -103,9 +91,8 @@ impl<R> Portal<R> {
 
     /// The portal with one more checker that others hold too.
     #[must_use]
-    pub fn checked_by_shared(mut self, checker: Arc<dyn Checker>) -> Self {
-        self.checkers.push((checker.name().into(), checker));
-        self.planned()
+    pub fn checked_by_shared(self, checker: Arc<dyn Checker>) -> Self {
+        self.remade(|ways| ways.checkers.push((checker.name().into(), checker)))
     }
 
     /// The portal with one more carrier.
@@ -117,19 +104,36 @@ impl<R> Portal<R> {
 
     /// The portal with another order of checkers.
     #[must_use]
-    pub fn in_order(mut self, order: Order) -> Self {
-        self.order = order;
-        self.planned()
+    pub fn in_order(self, order: Order) -> Self {
+        self.remade(|ways| ways.order = order)
     }
 
     /// The portal, requiring these mechanisms one after the other of everybody.
     #[must_use]
     pub fn requiring(
-        mut self,
+        self,
         mechanisms: impl IntoIterator<Item = impl Into<Cow<'static, str>>>,
     ) -> Self {
-        self.require = mechanisms.into_iter().map(Into::into).collect();
-        self.planned()
+        let factors = mechanisms.into_iter().map(Factor::of).collect();
+        self.remade(|ways| ways.policy.terms.require = Some(factors))
+    }
+
+    /// The portal under a policy. What was said before about required mechanisms is forgotten.
+    #[must_use]
+    pub fn under(self, policy: Policy) -> Self {
+        self.remade(|ways| ways.policy = policy)
+    }
+
+    /// The portal with a guard before its checkers.
+    #[must_use]
+    pub fn guarded_by(self, guard: Arc<dyn Guard>) -> Self {
+        self.remade(|ways| ways.guard = Some(guard))
+    }
+
+    fn remade(mut self, change: impl FnOnce(&mut Ways)) -> Self {
+        change(&mut self.ways);
+        let Ways { checkers, order, policy, guard, .. } = self.ways;
+        Self { ways: Ways::new(checkers, order, policy, guard), ..self }
     }
 
     /// The portal with other bounds for its conversations.
@@ -151,44 +155,94 @@ impl<R> Portal<R> {
 
     /// The names of the checkers, in order.
     pub fn checkers(&self) -> impl Iterator<Item = &str> {
-        self.checkers.iter().map(|(name, _)| &**name)
+        self.ways.checkers.iter().map(|(name, _)| &**name)
     }
 
-    /// The mechanisms a peer can be offered that answers these kinds, carriers included.
-    pub fn mechanisms<'a>(&'a self, supports: &'a KindSet) -> impl Iterator<Item = &'a str> {
-        let begins = |name: &str| self.plan(name).is_some_and(|plan| self.begins_with(plan));
-        let own = self.offered(supports).filter(move |mechanism| begins(&mechanism.name));
-        let carried = self.carriers.iter().filter(move |carrier| {
-            supports.contains(&CredentialKind::Token) && begins(carrier.carries())
-        });
-        own.map(|mechanism| &*mechanism.name).chain(carried.map(|carrier| carrier.name()))
+    /// The policy.
+    pub fn policy(&self) -> &Policy {
+        &self.ways.policy
     }
 
-    /// Whether a checker offers a mechanism by itself, not carried.
+    /// The mechanisms that somebody could begin with who answers these kinds, carriers included: under the
+    /// policy's usual terms, or those of one of its rules. What this peer can use, [`Portal::offers_to`] says.
+    pub fn mechanisms(&self, supports: &KindSet) -> Vec<String> {
+        let mut names = Vec::<String>::new();
+        for way in self.ways.some() {
+            let own = way.offered(supports).map(|mechanism| &*mechanism.name);
+            let carried = self.carriers.iter().filter(|carrier| {
+                supports.contains(&CredentialKind::Token) && way.begin(carrier.carries()).is_some()
+            });
+            let all = own.chain(carried.map(|carrier| carrier.name()));
+            for name in all.filter(|name| way.permits(name)) {
+                if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        names
+    }
+
+    /// Whether a login of this peer can begin with a mechanism of a checker itself, not carried.
+    pub fn offers_to(&self, peer: &Peer, mechanism: &str) -> bool {
+        let way = self.ways.to(peer);
+        way.permits(mechanism) && way.begin(mechanism).is_some()
+    }
+
+    /// Whether a login can begin with a mechanism of a checker itself, not carried, somewhere.
     pub fn offers(&self, mechanism: &str) -> bool {
-        self.bare(mechanism).is_some()
+        self.ways.some().any(|way| way.permits(mechanism) && way.begin(mechanism).is_some())
+    }
+
+    /// Whether an earlier login with these [proofs](Verified::proofs) is enough for what this peer asks for
+    /// now: the policy lets this identity in there, and demands no other proof.
+    ///
+    /// # Errors
+    ///
+    /// The refusal: [`Reason::NotAllowed`] if another login would not help, [`Reason::NotEnrolled`] if one
+    /// with more factors would.
+    pub fn suffices<'a>(
+        &self,
+        peer: &Peer,
+        who: &Identity,
+        proofs: impl Iterator<Item = &'a str> + Clone,
+        complete: bool,
+    ) -> Result<(), Denial> {
+        let way = self.ways.to(peer);
+        way.open()?;
+        let demands = way.demands(who)?;
+        match demands.iter().find(|plan| !complete && !plan.is_met(proofs.clone())) {
+            None => Ok(()),
+            Some(plan) => {
+                let detail = format!("the policy requires {}, which was not proven", plan.factor);
+                Err(Denial::new(Reason::NotEnrolled).because(detail))
+            }
+        }
     }
 
     /// The exchange for a mechanism, or for whatever the peer can answer.
     ///
     /// # Errors
     ///
-    /// [`Reason::Unsupported`] when there is none.
-    pub fn exchange(
-        &self,
-        mechanism: Option<&str>,
-        supports: &KindSet,
-    ) -> Result<BoxExchange, Denial> {
-        let Some(name) = mechanism else { return self.any(supports) };
-        if let Some(exchange) = self.bare(name) {
-            return Ok(exchange);
+    /// [`Reason::Unsupported`] when there is none; [`Reason::NotAllowed`] when the policy lets nobody in.
+    pub fn exchange(&self, mechanism: Option<&str>, peer: &Peer) -> Result<BoxExchange, Denial> {
+        let way = self.ways.to(peer);
+        way.open()?;
+        let Some(name) = mechanism else { return any(&way, peer) };
+        if !way.permits(name) {
+            let detail = format!("the policy does not allow the mechanism `{name}` here");
+            return Err(Denial::new(Reason::Unsupported).because(detail));
+        }
+        if let Some(plan) = way.begin(name) {
+            return bare(&way, plan, peer);
         }
         let carrier = self.carriers.iter().find(|c| c.name().eq_ignore_ascii_case(name));
-        let dressed = carrier.and_then(|c| Some(c.carry(self.bare(c.carries())?)));
-        dressed.ok_or_else(|| {
-            let detail = format!("no checker offers the mechanism `{name}`");
-            Denial::new(Reason::Unsupported).because(detail)
-        })
+        match carrier.and_then(|c| Some((c, way.begin(c.carries())?))) {
+            Some((carrier, plan)) => Ok(carrier.carry(bare(&way, plan, peer)?)),
+            None => {
+                let detail = format!("no checker offers the mechanism `{name}`");
+                Err(Denial::new(Reason::Unsupported).because(detail))
+            }
+        }
     }
 
     /// Begins a conversation.
@@ -217,7 +271,7 @@ impl<R> Portal<R> {
         world: &dyn World,
     ) -> Result<(Conversation, Reply), Fault> {
         let exchange = self
-            .exchange(request.mechanism.as_deref(), &request.peer.supports)
+            .exchange(request.mechanism.as_deref(), &request.peer)
             .unwrap_or_else(|denial| BoxExchange::new(Refused(denial)));
         Conversation::begin(exchange, request.peer, request.claimed, bounds, world).await
     }
@@ -275,100 +329,69 @@ impl<R> Portal<R> {
         let who = self.authenticate(request, responder, world).await?;
         self.realm.admit(&who, mind).await.map_err(LoginError::Denied)
     }
+}
 
-    fn planned(mut self) -> Self {
-        self.plans.clear();
-        for (name, checker) in &self.checkers {
-            for mechanism in checker.mechanisms() {
-                let plan = self.plans.entry(mechanism.name.to_ascii_lowercase());
-                let plan = plan.or_insert_with(|| {
-                    Arc::new(Plan {
-                        mechanism: mechanism.name.clone(),
-                        order: self.order,
-                        checkers: Vec::new(),
-                    })
-                });
-                Arc::make_mut(plan).checkers.push((Arc::clone(name), Arc::clone(checker)));
-            }
-        }
-        let factors: Option<Vec<_>> =
-            self.require.iter().map(|mechanism| self.plan(mechanism).cloned()).collect();
-        // A required mechanism that no checker offers leaves an empty list, which lets nobody in.
-        self.factors = (!self.require.is_empty()).then(|| factors.unwrap_or_default().into());
-        self
+/// The exchange of a mechanism that is not carried.
+fn bare(way: &Arc<Way>, plan: &Arc<Plan>, peer: &Peer) -> Result<BoxExchange, Denial> {
+    if plan.plaintext && !way.plaintext.allows(peer.transport) {
+        return Err(readable(&plan.mechanism));
     }
+    let plan = Arc::clone(plan);
+    Ok(match way.is_simple() {
+        true => BoxExchange::new(Chain::new(plan)),
+        false => BoxExchange::new(Factors::one(Arc::clone(way), plan)),
+    })
+}
 
-    fn plan(&self, mechanism: &str) -> Option<&Arc<Plan>> {
-        if let Some(plan) = self.plans.get(mechanism) {
-            return Some(plan);
+/// Whatever the peer can answer, side by side.
+fn any(way: &Arc<Way>, peer: &Peer) -> Result<BoxExchange, Denial> {
+    let mut plans = Vec::new();
+    let mut unreadable = None;
+    for mechanism in way.offered(&peer.supports).filter(|mechanism| way.permits(&mechanism.name)) {
+        // One that lets in without a question is only for who asks for it by name: otherwise a peer that
+        // can answer nothing would be offered exactly that.
+        if mechanism.asks == KindSet::none() {
+            continue;
         }
-        self.plans.get(&mechanism.to_ascii_lowercase())
+        if mechanism.plaintext && !way.plaintext.allows(peer.transport) {
+            unreadable.get_or_insert_with(|| readable(&mechanism.name));
+            continue;
+        }
+        plans.extend(way.begin(&mechanism.name));
     }
-
-    /// The exchange of a mechanism that is not carried.
-    fn bare(&self, mechanism: &str) -> Option<BoxExchange> {
-        let plan = self.plan(mechanism)?;
-        if !self.begins_with(plan) {
-            return None;
-        }
-        match &self.factors {
-            None => Some(BoxExchange::new(Chain::new(Arc::clone(plan)))),
-            Some(factors) => Some(BoxExchange::new(Factors::new(Arc::clone(factors))?)),
-        }
-    }
-
-    /// Several factors begin with the first. To ask for another is not to skip it.
-    fn begins_with(&self, plan: &Arc<Plan>) -> bool {
-        match &self.factors {
-            None => true,
-            Some(factors) => factors.first().is_some_and(|first| Arc::ptr_eq(first, plan)),
-        }
-    }
-
-    fn any(&self, supports: &KindSet) -> Result<BoxExchange, Denial> {
-        let mut parts = Vec::new();
-        for mechanism in self.offered(supports) {
-            // One that lets in without a question is only for who asks for it by name: otherwise a peer
-            // that can answer nothing would be offered exactly that.
-            if mechanism.asks == KindSet::none() {
-                continue;
-            }
-            if let Some(exchange) = self.bare(&mechanism.name) {
-                parts.push((mechanism.name.clone(), exchange));
-            }
-        }
-        match parts.len() {
-            0 => {
-                let detail = "no checker offers a mechanism that this peer can answer";
-                Err(Denial::new(Reason::Unsupported).because(detail))
-            }
-            1 => Ok(parts.remove(0).1),
-            _ => Ok(BoxExchange::new(Alternatives::new(parts))),
+    match plans.as_slice() {
+        [] => Err(unreadable.unwrap_or_else(|| {
+            let detail = "no checker offers a mechanism that this peer can answer";
+            Denial::new(Reason::Unsupported).because(detail)
+        })),
+        [only] => bare(way, only, peer),
+        several => {
+            let parts = several.iter().map(|plan| {
+                let chain = BoxExchange::new(Chain::new(Arc::clone(plan)));
+                (plan.mechanism.clone(), chain)
+            });
+            let alternatives = BoxExchange::new(Alternatives::new(parts));
+            Ok(match way.is_simple() {
+                true => alternatives,
+                false => BoxExchange::new(Factors::other(Arc::clone(way), alternatives)),
+            })
         }
     }
+}
 
-    /// The checkers' own mechanisms that a peer can answer, each once. Those that speak in opaque
-    /// tokens are for peers that name them.
-    fn offered<'a>(&'a self, supports: &'a KindSet) -> impl Iterator<Item = &'a Mechanism> {
-        let all = self.checkers.iter().flat_map(|(_, checker)| checker.mechanisms());
-        let mut seen: Vec<&str> = Vec::new();
-        all.filter(move |mechanism| {
-            let new = !seen.iter().any(|name| mechanism.is(name));
-            if new {
-                seen.push(&mechanism.name);
-            }
-            new && supports.contains_all(&mechanism.asks)
-                && !mechanism.asks.contains(&CredentialKind::Token)
-        })
-    }
+fn readable(mechanism: &str) -> Denial {
+    let detail = format!(
+        "`{mechanism}` sends its secret readable, which the policy does not allow without TLS"
+    );
+    Denial::new(Reason::Unsupported).because(detail)
 }
 
 impl<R> fmt::Debug for Portal<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Portal")
             .field("checkers", &self.checkers().collect::<Vec<_>>())
-            .field("order", &self.order)
-            .field("require", &self.require)
+            .field("order", &self.ways.order)
+            .field("policy", &self.ways.policy)
             .finish_non_exhaustive()
     }
 }

@@ -42,12 +42,28 @@ pub struct Scene<'a> {
     /// user takes the work of a wrong password once, at the last checker; spending it at each would make
     /// the unknown ones slower than the known.
     pub followed: bool,
+    /// What can be asked from here, where a carrier dresses questions for a peer that by itself answers
+    /// opaque tokens only. See [`Scene::supports`].
+    pub carries: Option<&'a KindSet>,
 }
 
 impl<'a> Scene<'a> {
+    /// The kinds of questions that reach somebody who can answer them.
+    pub fn supports(&self) -> &'a KindSet {
+        self.carries.unwrap_or(&self.peer.supports)
+    }
+
     /// The scene of a first factor, before anything is claimed or proven, at the only checker.
     pub fn of(peer: &'a Peer, world: &'a dyn World) -> Self {
-        Self { now: world.now(), world, peer, claimed: None, proven: &[], followed: false }
+        Self {
+            now: world.now(),
+            world,
+            peer,
+            claimed: None,
+            proven: &[],
+            followed: false,
+            carries: None,
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use countersign::{
-    Answer, Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, Known, Limits, Question,
-    Reason, Round, Scene, Secret, Step,
+    Answer, Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, KindSet, Known, Limits,
+    Question, Reason, Round, Scene, Secret, Step,
 };
 
 /// The round that asks for one message, the client speaking first. Shared by all logins.
@@ -36,27 +36,94 @@ pub(crate) fn name<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, Denial> {
         .map_err(|_| Denial::new(Reason::Malformed).because(format!("{what} is not UTF-8")))
 }
 
-/// Answers the password exchange inside with a name and a password.
-///
-/// A mechanism that has only these two cannot ask the peer for a code or a new password: such a round
-/// ends the login, and nobody gets in by a protocol that is too poor for the policy.
-pub(crate) async fn drive(
-    mut inner: BoxExchange,
-    username: &str,
-    password: Secret,
-    scene: &Scene<'_>,
-) -> Result<Step, Fault> {
-    let answers = Answers::new().with("username", username.to_owned()).with("password", password);
-    let mut known = Known::new(answers);
-    let mut answers = Answers::new();
-    loop {
-        match inner.step(answers, scene).await? {
-            Step::Ask(round) => match known.pick(&round) {
-                Some(picked) => answers = picked,
-                None => return Ok(Step::Deny(cannot_ask(&round)).claiming(username)),
-            },
-            end => return Ok(end.claiming(username)),
+/// An exchange inside a carrier, and what is known to answer it with.
+pub(crate) struct Carried {
+    inner: BoxExchange,
+    username: Box<str>,
+    known: Known,
+    /// The round whose one question was put to the peer.
+    open: Option<Arc<Round>>,
+}
+
+impl Carried {
+    /// A password exchange, and a name and a password for it.
+    pub(crate) fn new(inner: BoxExchange, username: &str, password: Secret) -> Self {
+        let known = Answers::new().with("username", username.to_owned()).with("password", password);
+        Self { inner, username: username.into(), known: Known::new(known), open: None }
+    }
+
+    /// Goes on until the end.
+    ///
+    /// A mechanism that has only a name and a password cannot ask the peer for a code or a new password: such
+    /// a round ends the login, and nobody gets in by a protocol that is too poor for the policy.
+    pub(crate) async fn drive(mut self, scene: &Scene<'_>) -> Result<Step, Fault> {
+        match self.advance(Answers::new(), scene).await? {
+            Ok(end) => Ok(end),
+            Err(round) => Ok(self.refuse(&round)),
         }
+    }
+
+    /// Goes on until the end, or until the peer must be asked one more question, which its protocol shows as
+    /// one more prompt.
+    pub(crate) async fn prompt(
+        &mut self,
+        token: Option<Secret>,
+        scene: &Scene<'_>,
+    ) -> Result<Step, Fault> {
+        // What is put to the peer in this way is one answer, typed at a prompt.
+        const PROMPTS: [CredentialKind; 4] = [
+            CredentialKind::Otp,
+            CredentialKind::Pin,
+            CredentialKind::NoEchoPrompt,
+            CredentialKind::EchoPrompt,
+        ];
+        static CARRIES: LazyLock<KindSet> = LazyLock::new(|| PROMPTS.into_iter().collect());
+        let scene = &Scene { carries: Some(&*CARRIES), ..*scene };
+        let mut answers = Answers::new();
+        if let (Some(round), Some(token)) = (self.open.take(), token) {
+            let asked = round.questions.iter().find(|question| question.must_be_answered());
+            let given = asked.map(|question| (question.name.clone(), Answer::Value(token)));
+            answers = match round.accept(given.into_iter().collect()) {
+                Ok(answers) => answers,
+                Err(misuse) => {
+                    let denial = Denial::new(Reason::Malformed).because(misuse.to_string());
+                    return Ok(Step::Deny(denial).claiming(&self.username));
+                }
+            };
+        }
+        let round = match self.advance(answers, scene).await? {
+            Ok(end) => return Ok(end),
+            Err(round) => round,
+        };
+        let mut wanted = round.questions.iter().filter(|question| question.must_be_answered());
+        match (wanted.next(), wanted.next()) {
+            (Some(only), None) if PROMPTS.contains(&only.kind) => {
+                let prompt = format!("{}:", only.prompt.as_str());
+                self.open = Some(round);
+                Ok(Step::Ask(round_with(Some(prompt.as_bytes()))))
+            }
+            _ => Ok(self.refuse(&round)),
+        }
+    }
+
+    async fn advance(
+        &mut self,
+        mut answers: Answers,
+        scene: &Scene<'_>,
+    ) -> Result<Result<Step, Arc<Round>>, Fault> {
+        loop {
+            match self.inner.step(answers, scene).await? {
+                Step::Ask(round) => match self.known.pick(&round) {
+                    Some(picked) => answers = picked,
+                    None => return Ok(Err(round)),
+                },
+                end => return Ok(Ok(end.claiming(&self.username))),
+            }
+        }
+    }
+
+    fn refuse(&self, round: &Round) -> Step {
+        Step::Deny(cannot_ask(round)).claiming(&self.username)
     }
 }
 

@@ -90,7 +90,8 @@ impl Exchange for PlainExchange {
         let Some(inner) = self.inner.take() else {
             return Err(Fault::internal("PLAIN was stepped after its end"));
         };
-        carried::drive(inner, message.authcid, Secret::from(message.password), scene).await
+        let password = Secret::from(message.password);
+        carried::Carried::new(inner, message.authcid, password).drive(scene).await
     }
 }
 

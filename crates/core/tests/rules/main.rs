@@ -7,6 +7,7 @@ mod endings;
 mod factors;
 mod memory;
 mod pending;
+mod policy;
 mod responders;
 mod rounds;
 mod scripts;

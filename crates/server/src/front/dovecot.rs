@@ -93,11 +93,11 @@ fn supports() -> KindSet {
 /// The mechanisms to announce: those of the protocol page that a checker here can serve.
 fn offers(engine: &Engine, options: &DovecotOptions) -> Vec<MechanismOffer<'static>> {
     let supports = supports();
-    let carried: Vec<_> = engine.portal.mechanisms(&supports).collect();
+    let carried = engine.portal.mechanisms(&supports);
     let external = options.trust_client_certificates && engine.portal.offers(&EXTERNAL.name);
     let mut offers = Vec::new();
     for name in ["PLAIN", "LOGIN"] {
-        if carried.contains(&name) {
+        if carried.iter().any(|carried| carried == name) {
             offers.push(MechanismOffer { name, flags: &[MechanismFlag::Plaintext] });
         }
     }

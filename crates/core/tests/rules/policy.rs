@@ -1,0 +1,372 @@
+//! A policy: which rule decides, which factors follow from who it is, and what is counted as a guess.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use countersign::testing::StillWorld;
+use countersign::{
+    Answers, CredentialKind, Denial, Factor, Fault, Guard, GuessEnd, Identity, KindSet, LoginError,
+    Peer, Plaintext, Policy, Portal, Question, Reason, Request, Round, Rule, Scene, Step, Terms,
+    Transport, Verified, When,
+};
+
+use crate::stage::{Person, Stage, among, ready};
+
+/// Everybody's password is their name. `boss-…` are in the group `bosses`, `temp-…` in `temps`; what begins
+/// with `app-` is an application password.
+fn passwords() -> Stage {
+    let questions = [Question::username(), Question::password()];
+    Stage::asking("passwords", "password", questions, |answers, _| {
+        let (Some(name), Some(password)) = (answers.text("username"), answers.text("password"))
+        else {
+            return Ok(Step::deny(Reason::Malformed));
+        };
+        if password != name && password != "app-password" {
+            return Ok(Step::deny(Reason::WrongCredential).claiming(name));
+        }
+        let mut who = Identity::named(name);
+        for (prefix, group) in [("boss", "bosses"), ("temp", "temps")] {
+            if name.starts_with(prefix) {
+                who = who.in_group(group, false);
+            }
+        }
+        let who = Verified::vouch(who);
+        Ok(Step::Grant(if password == "app-password" { who.complete() } else { who }))
+    })
+}
+
+/// One-time codes of everybody but `…-none`; `…-away` have theirs on a server that is away.
+fn codes() -> Stage {
+    second("codes", "otp", Question::otp(), "123456", "none")
+}
+
+/// Passkeys of everybody but those whose name has `none` in it.
+fn passkeys() -> Stage {
+    let prompt = countersign::Text::verbatim("Passkey");
+    let question = Question::new("assertion", CredentialKind::Assertion, prompt);
+    second("passkeys", "passkey", question, "signed", "keyless")
+}
+
+fn second(
+    name: &'static str,
+    mechanism: &'static str,
+    question: Question,
+    right: &'static str,
+    without: &'static str,
+) -> Stage {
+    let (asked, kind) = (question.name.clone(), question.kind.clone());
+    let round = Arc::new(Round::of([question]));
+    Stage::new(name, mechanism, [kind], move |_, answers, scene| {
+        let Some(who) = scene.proven.last() else { return Ok(Step::deny(Reason::NotAllowed)) };
+        let user = who.subject.name().unwrap_or_default().to_owned();
+        if user.ends_with("away") {
+            return Err(Fault::unavailable("the code server is away"));
+        }
+        if user.ends_with("none") || user.ends_with(without) {
+            return Ok(Step::deny(Reason::NotEnrolled));
+        }
+        Ok(match answers.text(&asked) {
+            None => Step::Ask(Arc::clone(&round)),
+            Some(code) if code == right => Step::Grant(Verified::vouch(Identity::named(user))),
+            Some(_) => Step::deny(Reason::WrongCredential),
+        })
+    })
+}
+
+fn portal(policy: Policy) -> Portal<()> {
+    Portal::new(()).checked_by(passwords()).checked_by(codes()).checked_by(passkeys()).under(policy)
+}
+
+fn required(factors: &[Factor]) -> Terms {
+    Terms { require: Some(factors.to_vec()), ..Terms::default() }
+}
+
+fn second_of_the_enrolled() -> Factor {
+    Factor { any_of: vec!["otp".into(), "passkey".into()], only_enrolled: true }
+}
+
+struct Told {
+    login: Result<Verified<Identity>, LoginError>,
+    rounds: usize,
+}
+
+impl Told {
+    fn proofs(&self) -> Vec<String> {
+        let who = self.login.as_ref().expect("let in");
+        who.proofs().map(str::to_owned).collect()
+    }
+
+    fn reason(&self) -> Reason {
+        match &self.login {
+            Err(LoginError::Denied(denial)) => denial.reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+}
+
+fn login_as(portal: &Portal<()>, peer: Peer, answers: Answers) -> Told {
+    let world = StillWorld::default();
+    let supports = peer.supports.clone();
+    let mut person = Person::new(|round: &Round| Some(among(round, &answers)));
+    person.supports = supports;
+    let request = Request::from_peer(Arc::new(peer)).by("password");
+    let login = ready(portal.authenticate(request, &mut person, &world));
+    Told { login, rounds: person.rounds.len() }
+}
+
+fn login(portal: &Portal<()>, user: &'static str, answers: Answers) -> Told {
+    let answers = match answers.text("password") {
+        Some(_) => answers.with("username", user),
+        None => answers.with("username", user).with("password", user),
+    };
+    login_as(portal, Peer::new("imap", KindSet::all()), answers)
+}
+
+fn code() -> Answers {
+    Answers::new().with("otp", "123456")
+}
+
+#[test]
+fn a_group_decides_about_the_factors_and_about_being_let_in() {
+    let group = |name: &str| When { groups: vec![name.into()], ..When::default() };
+    let rule = |name: &'static str, when, terms| Rule { name: name.into(), when, terms };
+    let portal = portal(Policy {
+        terms: required(&[Factor::ANY]),
+        rules: vec![
+            rule("rule `temps`", group("temps"), Terms { allow: Some(false), ..Terms::default() }),
+            rule(
+                "rule `bosses`",
+                group("bosses"),
+                required(&[Factor::of("password"), Factor::of("otp")]),
+            ),
+        ],
+    });
+    let plain = login(&portal, "ada", Answers::new());
+    assert_eq!((plain.proofs(), plain.rounds), (vec!["password".to_owned()], 1));
+    let boss = login(&portal, "boss-ada", code());
+    assert_eq!((boss.proofs(), boss.rounds), (vec!["password".to_owned(), "otp".into()], 2));
+    let wrong = login(&portal, "boss-ada", Answers::new().with("otp", "000000"));
+    assert_eq!(wrong.reason(), Reason::WrongCredential);
+    assert_eq!(login(&portal, "boss-none", code()).reason(), Reason::NotEnrolled);
+    let temp = login(&portal, "temp-ada", code());
+    let Err(LoginError::Denied(denial)) = &temp.login else { panic!("{:?}", temp.login) };
+    assert_eq!(denial.reason, Reason::NotAllowed);
+    assert!(denial.detail.contains("rule `temps`"), "{}", denial.detail);
+    // A password that is wrong says nothing about rules.
+    let guess = login(&portal, "temp-ada", Answers::new().with("password", "x"));
+    assert_eq!(guess.reason(), Reason::WrongCredential);
+}
+
+#[test]
+fn only_who_has_none_is_excused() {
+    let portal = portal(Policy::of(required(&[Factor::ANY, second_of_the_enrolled()])));
+    let none = login(&portal, "ada-none", Answers::new());
+    assert_eq!(none.proofs(), ["password", "otp?", "passkey?"]);
+    assert_eq!(login(&portal, "ada", code()).proofs(), ["password", "otp"]);
+    let by_key = login(&portal, "ada", Answers::new().with("assertion", "signed"));
+    assert_eq!(by_key.proofs(), ["password", "passkey"]);
+    assert_eq!(
+        login(&portal, "ada", Answers::new().with("otp", "0")).reason(),
+        Reason::WrongCredential
+    );
+    // A backend that is away excuses nobody.
+    let away = login(&portal, "ada-away", code());
+    assert!(matches!(away.login, Err(LoginError::Fault(_))), "{:?}", away.login);
+}
+
+/// Somebody without codes, whose passkey this client cannot use, is not somebody without factors.
+#[test]
+fn what_cannot_be_asked_here_excuses_nobody() {
+    let portal = portal(Policy::of(required(&[Factor::ANY, second_of_the_enrolled()])));
+    let kinds = [CredentialKind::AuthName, CredentialKind::Passphrase];
+    for supports in [
+        kinds.clone().into_iter().collect::<KindSet>(),
+        kinds.into_iter().chain([CredentialKind::Otp]).collect(),
+    ] {
+        let peer = Peer::new("imap", supports);
+        let answers = Answers::new().with("username", "none").with("password", "none");
+        assert!(login_as(&portal, peer.clone(), answers).login.is_ok(), "has nothing at all");
+        // `…-none` has no codes and no passkey; `ada` has both, and this one only a passkey.
+        let user = "has-none-but-a-passkey";
+        let only_passkeys = Portal::new(())
+            .checked_by(passwords())
+            .checked_by(second("codes", "otp", Question::otp(), "123456", "a-passkey"))
+            .checked_by(passkeys())
+            .under(Policy::of(required(&[Factor::ANY, second_of_the_enrolled()])));
+        let answers = Answers::new().with("username", user).with("password", user);
+        assert_eq!(login_as(&only_passkeys, peer, answers).reason(), Reason::Unsupported);
+    }
+}
+
+#[test]
+fn a_complete_proof_needs_no_other() {
+    let portal = portal(Policy::of(required(&[Factor::of("password"), Factor::of("otp")])));
+    let app = login(&portal, "ada", Answers::new().with("password", "app-password"));
+    assert_eq!((app.proofs(), app.rounds), (vec!["password".to_owned()], 1));
+    assert!(app.login.unwrap().is_complete());
+}
+
+#[test]
+fn a_code_after_the_password_where_nothing_can_be_asked() {
+    let terms = Terms {
+        code_in_password: Some(true),
+        ..required(&[Factor::of("password"), Factor::of("otp")])
+    };
+    let with = portal(Policy::of(terms.clone()));
+    let without = portal(Policy::of(Terms { code_in_password: None, ..terms }));
+    let supports: KindSet =
+        [CredentialKind::AuthName, CredentialKind::Passphrase].into_iter().collect();
+    let peer = || Peer::new("smtp", supports.clone());
+    let both =
+        |password: &'static str| Answers::new().with("username", "ada").with("password", password);
+    let right = login_as(&with, peer(), both("ada,123456"));
+    assert_eq!((right.proofs(), right.rounds), (vec!["password".to_owned(), "otp".into()], 1));
+    for wrong in ["ada,000000", "bob,123456", "ada,12345", "ada", ",123456", "ada,123456,"] {
+        assert!(login_as(&with, peer(), both(wrong)).login.is_err(), "{wrong}");
+    }
+    assert!(login_as(&without, peer(), both("ada,123456")).login.is_err());
+    // Who can be asked is asked, and may have such a password.
+    let asked = login(&with, "ada,123456", code());
+    assert_eq!((asked.proofs().len(), asked.rounds), (2, 2));
+}
+
+#[test]
+fn a_readable_secret_only_where_the_policy_says() {
+    let portal = portal(Policy {
+        terms: Terms { plaintext: Some(Plaintext::Secured), ..Terms::default() },
+        rules: vec![Rule {
+            name: "rule 1".into(),
+            when: When { networks: vec!["10.0.0.0/8".parse().unwrap()], ..When::default() },
+            terms: Terms { plaintext: Some(Plaintext::Always), ..Terms::default() },
+        }],
+    });
+    for (remote, transport, let_in) in [
+        ("192.0.2.1", Transport::Plain, false),
+        ("192.0.2.1", Transport::Tls, true),
+        ("192.0.2.1", Transport::Local, true),
+        ("10.1.2.3", Transport::Plain, true),
+        ("::ffff:10.1.2.3", Transport::Plain, true),
+    ] {
+        let mut peer = Peer::new("imap", KindSet::all());
+        peer.remote = remote.parse().ok();
+        peer.transport = transport;
+        let answers = Answers::new().with("username", "ada").with("password", "ada");
+        let told = login_as(&portal, peer, answers);
+        assert_eq!(told.login.is_ok(), let_in, "{remote} {transport:?}");
+        assert_eq!(told.rounds == 1, let_in, "the secret is not asked for: {remote}");
+    }
+}
+
+#[test]
+fn an_earlier_login_suffices_where_nothing_else_is_demanded() {
+    let rule = Rule {
+        name: "rule `wiki`".into(),
+        when: When { services: vec!["wiki".into()], ..When::default() },
+        terms: required(&[Factor::ANY, Factor::of("otp")]),
+    };
+    let deny = Rule {
+        name: "rule `none`".into(),
+        when: When {
+            services: vec!["vault".into()],
+            groups: vec!["temps".into()],
+            ..When::default()
+        },
+        terms: Terms { allow: Some(false), ..Terms::default() },
+    };
+    let terms = required(&[Factor::ANY, second_of_the_enrolled()]);
+    let portal = portal(Policy { terms, rules: vec![rule, deny] });
+    let who = Identity::named("ada");
+    let peer = |service: &'static str| Peer::new(service, KindSet::none());
+    let suffices = |service, proofs: &[&str], complete| {
+        portal.suffices(&peer(service), &who, proofs.iter().copied(), complete).is_ok()
+    };
+    assert!(suffices("WIKI", &["password", "otp"], false));
+    assert!(!suffices("wiki", &["password"], false));
+    assert!(!suffices("wiki", &["password", "otp?", "passkey?"], false), "excused elsewhere");
+    assert!(suffices("wiki", &["password"], true));
+    assert!(suffices("mail", &["password", "otp?", "passkey?"], false));
+    assert!(!suffices("mail", &["password", "otp?"], false));
+    assert!(!suffices("mail", &[], false), "no proof at all");
+    let temp = Identity::named("temp").in_group("temps", false);
+    let proofs = ["password", "otp"].into_iter();
+    let denial = portal.suffices(&peer("vault"), &temp, proofs, true).unwrap_err();
+    assert_eq!(denial.reason, Reason::NotAllowed);
+}
+
+#[derive(Default)]
+struct Counting {
+    shut: Mutex<bool>,
+    heard: Mutex<Vec<(String, GuessEnd)>>,
+    marks: Mutex<Vec<u64>>,
+}
+
+impl Guard for Counting {
+    fn admit(&self, _: &Scene<'_>, _: &str, proof: Option<&[u8]>) -> Result<u64, Denial> {
+        if *self.shut.lock().unwrap() {
+            return Err(Denial::new(Reason::Throttled).retry_after(Duration::from_secs(3)));
+        }
+        Ok(proof.map_or(0, |proof| proof.len() as u64))
+    }
+
+    fn ended(&self, _: &Scene<'_>, login: &str, mark: u64, end: GuessEnd) {
+        self.heard.lock().unwrap().push((login.to_owned(), end));
+        self.marks.lock().unwrap().push(mark);
+    }
+}
+
+#[test]
+fn a_guard_hears_of_every_guess_once() {
+    use GuessEnd::{Granted, Proven, Wrong};
+    let guard = Arc::new(Counting::default());
+    let policy = Policy::of(required(&[Factor::ANY, second_of_the_enrolled()]));
+    let portal = portal(policy).guarded_by(guard.clone());
+    let heard = || std::mem::take(&mut *guard.heard.lock().unwrap());
+    let of = |user: &str, ends: &[GuessEnd]| -> Vec<_> {
+        ends.iter().map(|end| (user.to_owned(), *end)).collect()
+    };
+    assert!(login(&portal, "ada", code()).login.is_ok());
+    assert_eq!(heard(), of("ada", &[Proven, Granted]));
+    assert_eq!(*guard.marks.lock().unwrap(), [3, 6], "what was offered, each time");
+    assert!(login(&portal, "ada", Answers::new().with("password", "x")).login.is_err());
+    assert_eq!(heard(), of("ada", &[Wrong]));
+    assert!(login(&portal, "ada", Answers::new().with("otp", "000000")).login.is_err());
+    assert_eq!(heard(), of("ada", &[Proven, Wrong]));
+    assert!(login(&portal, "ada-none", Answers::new()).login.is_ok());
+    assert_eq!(heard().last().unwrap().0, "ada-none");
+    assert!(login(&portal, "ada-away", code()).login.is_err());
+    assert!(!heard().iter().any(|(_, end)| matches!(end, Granted | Wrong)));
+    *guard.shut.lock().unwrap() = true;
+    let refused = login(&portal, "ada", code());
+    let Err(LoginError::Denied(denial)) = &refused.login else { panic!("{:?}", refused.login) };
+    assert_eq!(denial.reason, Reason::Throttled);
+    assert_eq!(denial.retry_after, Some(Duration::from_secs(3)));
+    assert_eq!(denial.claimed.as_deref(), Some("ada"));
+    assert!(heard().is_empty(), "nobody was asked");
+}
+
+/// A mechanism whose messages only it can read.
+#[test]
+fn a_guess_that_names_its_user_late_is_counted_late() {
+    let guard = Arc::new(Counting::default());
+    let opaque = || {
+        Stage::asking("opaque", "OPAQUE", [Question::token(None)], |answers, _| {
+            Ok(match answers.text("token") {
+                Some("right") => Step::Grant(Verified::vouch(Identity::named("ada"))),
+                _ => Step::deny(Reason::WrongCredential).claiming("ada"),
+            })
+        })
+    };
+    let portal = Portal::new(()).checked_by(opaque()).guarded_by(guard.clone());
+    let try_with = |token: &'static str| {
+        let world = StillWorld::default();
+        let mut person =
+            Person::new(|round: &Round| Some(among(round, &Answers::new().with("token", token))));
+        let request = Request::to("test").by("OPAQUE");
+        ready(portal.authenticate(request, &mut person, &world)).is_ok()
+    };
+    assert!(try_with("right") && !try_with("wrong"));
+    let heard = std::mem::take(&mut *guard.heard.lock().unwrap());
+    assert_eq!(heard, [("ada".into(), GuessEnd::Granted), ("ada".into(), GuessEnd::Wrong)]);
+    *guard.shut.lock().unwrap() = true;
+    assert!(!try_with("right"), "throttled is throttled, right or wrong");
+}
