@@ -162,6 +162,12 @@ impl Hash {
         self.0.scheme()
     }
 
+    /// What tells this hash from every other one: the scheme, then [`Family::each_part`].
+    pub(crate) fn each_part(&self, mut part: impl FnMut(&[u8])) {
+        part(self.0.scheme().as_bytes());
+        self.0.each_part(&mut part);
+    }
+
     /// `{SCHEME}data`, to be stored. The name is long so that a search finds every place that shows a
     /// hash.
     pub fn expose_text(&self) -> String {
@@ -192,6 +198,12 @@ fn split<'a>(text: &'a str, accept: &Accept) -> Result<(Scheme, Encoding, &'a st
         false => accept.default_scheme,
     };
     Ok((scheme, Encoding::Native, text))
+}
+
+/// The system's libraries that compute hashes here, such as `libsodium 1.0.18, libxcrypt`, or `none`. Opens
+/// them if nobody has yet, which takes some milliseconds.
+pub fn libraries() -> String {
+    countersign_hashlibs::found()
 }
 
 /// The tag of a decoy: to be met, a password would have to hash to a value that was chosen without it.

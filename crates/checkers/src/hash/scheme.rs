@@ -24,6 +24,11 @@ pub(crate) trait Family: Send + Sync {
     fn verify(&self, password: &[u8], memory: &mut Memory) -> Result<bool, HashError>;
     /// The data behind `{SCHEME}`.
     fn data(&self) -> String;
+    /// Everything that tells this hash from others of its scheme, in parts whose number is the scheme's.
+    /// For those who only compare: it need not be text.
+    fn each_part(&self, part: &mut dyn FnMut(&[u8])) {
+        part(Zeroizing::new(self.data()).as_bytes());
+    }
     /// Whether a hash made by this recipe is stronger.
     fn weaker_than(&self, recipe: &Recipe) -> bool;
 }

@@ -97,7 +97,7 @@ impl Key {
     /// An attempt at a hash that has been read.
     pub(super) fn of_hash(&self, login: &str, hash: &Hash, password: &[u8]) -> Attempt {
         let mut fields = Fields::begin(self, b'H', login);
-        fields.add(Zeroizing::new(hash.expose_text()).as_bytes());
+        hash.each_part(|part| fields.add(part));
         fields.end(password)
     }
 }
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn read_hashes_are_told_apart_by_all_of_their_text() {
+    fn read_hashes_are_told_apart_by_all_of_their_parts() {
         let key = key();
         let hash = |salt: u8, recipe| {
             let made = Hash::create(&recipe, &Secret::from("x"), [salt; 16]).unwrap();
@@ -285,9 +285,13 @@ mod tests {
         };
         let cheap = Recipe::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
         let dearer = Recipe::Argon2id { memory_kib: 8, passes: 2, lanes: 1 };
+        let larger = Recipe::Argon2id { memory_kib: 9, passes: 1, lanes: 1 };
         assert_eq!(hash(1, cheap), hash(1, cheap));
         assert_ne!(hash(1, cheap), hash(2, cheap));
         assert_ne!(hash(1, cheap), hash(1, dearer));
+        assert_ne!(hash(1, cheap), hash(1, larger));
+        assert_ne!(hash(1, Recipe::Bcrypt { cost: 4 }), hash(2, Recipe::Bcrypt { cost: 4 }));
+        assert_ne!(hash(1, Recipe::Bcrypt { cost: 4 }), hash(1, Recipe::Bcrypt { cost: 5 }));
         let made = Hash::create(&cheap, &Secret::from("x"), [1; 16]).unwrap();
         let text = made.expose_text();
         assert_ne!(hash(1, cheap), key.of_text("a", &text, &Accept::default(), b"x"));
