@@ -7,6 +7,8 @@
 pub mod accounts;
 pub mod file;
 pub mod hash;
+#[cfg(feature = "ldap")]
+pub mod ldap;
 pub mod passwd_file;
 pub mod pool;
 

@@ -159,6 +159,7 @@ pub fn ldap(data: &[u8]) {
     while let Ok(Some(length)) = ldap::frame(rest, 4096) {
         let Some((message, after)) = rest.split_at_checked(length) else { break };
         rest = after;
+        let _ = ldap::Request::parse(message);
         let mut out = Vec::new();
         match ldap::Response::parse(message) {
             Ok((id, ldap::Response::Bind(outcome))) => {

@@ -105,6 +105,13 @@ impl<'b> Reader<'b> {
         Ok((element[0], &element[header..]))
     }
 
+    /// The next element, header included.
+    pub(super) fn whole_element(&mut self) -> Result<&'b [u8], WireError> {
+        let before = self.rest;
+        self.any()?;
+        Ok(&before[..before.len() - self.rest.len()])
+    }
+
     /// The content of the next element, which must have this tag.
     pub(super) fn expect(&mut self, tag: u8, what: &'static str) -> Result<&'b [u8], WireError> {
         match self.any()? {

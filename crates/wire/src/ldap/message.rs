@@ -1,5 +1,6 @@
 //! Messages (RFC 4511 §4), and the password policy control (draft-behera-ldap-password-policy).
 
+use countersign::Secret;
 use zeroize::Zeroizing;
 
 use super::ber::{
@@ -264,12 +265,61 @@ fn entry(mut content: Reader<'_>) -> Result<Entry, WireError> {
     Ok(Entry { dn, attributes })
 }
 
-/// The server's side, as far as tests play one: the id of a request.
-///
-/// # Errors
-/// What is no message.
-pub fn request_id(bytes: &[u8]) -> Result<u32, WireError> {
-    Reader::new(bytes).sequence("a message")?.number(INTEGER, "a message id")
+/// What a client asks, for whoever plays a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request<'b> {
+    /// A simple bind.
+    Bind {
+        /// As whom; empty for nobody.
+        dn: &'b str,
+        /// With what.
+        password: Secret,
+    },
+    /// A search.
+    Search {
+        /// Where it begins.
+        base: &'b str,
+        /// Its filter, encoded.
+        filter: &'b [u8],
+    },
+    /// TLS, please.
+    StartTls,
+    /// Farewell.
+    Unbind,
+}
+
+impl<'b> Request<'b> {
+    /// Reads one whole message: its id and what it asks.
+    ///
+    /// # Errors
+    /// What is no message of a client, or none of these four.
+    pub fn parse(bytes: &'b [u8]) -> Result<(u32, Self), WireError> {
+        let mut message = Reader::new(bytes).sequence("a message")?;
+        let id = message.number(INTEGER, "a message id")?;
+        let (tag, content) = message.any()?;
+        let mut content = Reader::new(content);
+        let utf8 = |bytes| {
+            std::str::from_utf8(bytes).map_err(|_| WireError::Unexpected("a name in UTF-8"))
+        };
+        let request = match tag {
+            BIND => {
+                content.number(INTEGER, "a version")?;
+                let dn = utf8(content.expect(OCTETS, "a name")?)?;
+                Self::Bind { dn, password: content.expect(0x80, "a simple bind")?.into() }
+            }
+            SEARCH => {
+                let base = utf8(content.expect(OCTETS, "a base")?)?;
+                for _ in 0..5 {
+                    content.any()?;
+                }
+                Self::Search { base, filter: content.whole_element()? }
+            }
+            EXTENDED if content.expect(0x80, "a name")? == START_TLS => Self::StartTls,
+            UNBIND => Self::Unbind,
+            _ => return Err(WireError::Unexpected("something that is known here")),
+        };
+        Ok((id, request))
+    }
 }
 
 /// A server's answer to a bind.
@@ -349,7 +399,8 @@ mod tests {
         let (request, control) = bind.split_at(18);
         assert_eq!(request, b"\x30\x31\x02\x01\x01\x60\x0d\x02\x01\x03\x04\x04cn=a\x80\x02");
         assert!(control.starts_with(b"pw\xa0\x1d\x30\x1b\x04\x191.3.6.1.4.1.42"));
-        assert_eq!(request_id(&bind), Ok(1));
+        let dn = "cn=a";
+        assert_eq!(Request::parse(&bind), Ok((1, Request::Bind { dn, password: "pw".into() })));
     }
 
     #[test]
@@ -360,6 +411,15 @@ mod tests {
         out.clear();
         encode_unbind(&mut out, 3);
         assert_eq!(out, b"\x30\x05\x02\x01\x03\x42\x00");
+        assert_eq!(Request::parse(&out), Ok((3, Request::Unbind)));
+        out.clear();
+        let filter = FilterTemplate::parse("(uid={login})", &["login"]).unwrap();
+        let base = "dc=x";
+        let search =
+            Search { base, scope: Scope::One, size_limit: 2, seconds: 3, attributes: &["cn"] };
+        search.encode(&mut out, 4, &filter, &[b"a"]);
+        let filter = b"\xa3\x08\x04\x03uid\x04\x01a";
+        assert_eq!(Request::parse(&out), Ok((4, Request::Search { base, filter })));
     }
 
     /// As OpenLDAP 2.5 sends it, with a locked account.

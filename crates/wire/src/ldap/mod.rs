@@ -23,9 +23,9 @@ mod message;
 pub use dn::{DnTemplate, first_rdn};
 pub use filter::FilterTemplate;
 pub use message::{
-    Entry, Outcome, PasswordPolicy, Response, Scope, Search, encode_bind, encode_bind_response,
-    encode_entry, encode_search_done, encode_start_tls, encode_start_tls_response, encode_unbind,
-    frame, request_id,
+    Entry, Outcome, PasswordPolicy, Request, Response, Scope, Search, encode_bind,
+    encode_bind_response, encode_entry, encode_search_done, encode_start_tls,
+    encode_start_tls_response, encode_unbind, frame,
 };
 
 /// Bytes that are no message of LDAP, or not one that is understood here.
