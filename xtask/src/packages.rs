@@ -10,13 +10,14 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program by which each is recognised.
-const INSTALLED: [(&str, &str); 6] = [
+const INSTALLED: [(&str, &str); 7] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("sasl2-bin", "testsaslauthd"),
     ("dovecot-core", "dovecot"),
     ("tmux", "tmux"),
     ("curl", "curl"),
+    ("postgresql", "pg_ctlcluster"),
 ];
 
 /// Exim cannot be installed beside Postfix, so it is only unpacked. The second package shows
@@ -26,10 +27,11 @@ const UNPACKED: [&str; 2] = ["exim4-daemon-heavy", "libnss-wrapper"];
 const APT_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Services of the packages above, which Debian enables for the next start of the machine.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 4] = [
     ("postfix", "postfix.service"),
     ("dovecot-core", "dovecot.service"),
     ("sasl2-bin", "saslauthd.service"),
+    ("postgresql", "postgresql.service"),
 ];
 
 /// Installs and unpacks what is missing.

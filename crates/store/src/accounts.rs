@@ -369,8 +369,9 @@ pub(crate) async fn within(
     Ok(())
 }
 
+/// The account's id. Nobody else changes its row until the end.
 pub(crate) async fn find(tx: &mut Tx, name: &str) -> Result<Option<i64>, StoreError> {
-    let row = tx.row("SELECT id FROM accounts WHERE name = $1", args![name]).await?;
+    let row = tx.hold("SELECT id FROM accounts WHERE name = $1", args![name]).await?;
     row.map(|row| row.int(0)).transpose()
 }
 

@@ -7,7 +7,7 @@ use sqlx::AssertSqlSafe;
 use crate::error::StoreError;
 use crate::names::limits;
 use crate::records::{AuditEvent, AuditFilter};
-use crate::sql::{Arg, Durability, Row, args, placeholders};
+use crate::sql::{Arg, Durability, Row, args};
 use crate::store::Store;
 
 /// Rows of one insert. One statement for many rows is what makes a busy server's audit cheap.
@@ -38,7 +38,8 @@ impl Store {
                 args.extend(columns(event, id));
             }
             // Two texts only, for one row and for a full batch, so that both stay prepared.
-            tx.run(AssertSqlSafe(insert(batch.len())), args).await?;
+            let values = self.inner.db.placeholders(batch.len(), COLUMNS);
+            tx.run(AssertSqlSafe(format!("{INSERT}{values}")), args).await?;
         }
         let keep = i64::try_from(keep).unwrap_or(i64::MAX);
         tx.run("DELETE FROM audit WHERE id <= $1", args![last.saturating_sub(keep)]).await?;
@@ -83,11 +84,8 @@ impl Store {
     }
 }
 
-fn insert(rows: usize) -> String {
-    let sql = "INSERT INTO audit (id, at, attempt, claimed, subject, service, peer, checker, \
-               mechanism, outcome, reason, detail) VALUES ";
-    sql.to_owned() + &placeholders(rows, COLUMNS)
-}
+const INSERT: &str = "INSERT INTO audit (id, at, attempt, claimed, subject, service, peer, checker, \
+                      mechanism, outcome, reason, detail) VALUES ";
 
 fn columns(event: &AuditEvent, id: i64) -> [Arg; COLUMNS] {
     let text = |text: &str| Arg::from(clean(text).into_owned());

@@ -162,6 +162,7 @@ impl Store {
     /// What the database says.
     pub async fn record_use(&self, used: &[(i64, i64)]) -> Result<(), StoreError> {
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         for &(id, at) in used {
             let sql = "UPDATE credentials SET last_used = $1 \
                        WHERE id = $2 AND (last_used IS NULL OR last_used < $1)";

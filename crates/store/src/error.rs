@@ -16,52 +16,99 @@ pub enum StoreError {
         /// Where it was looked for.
         path: PathBuf,
     },
-    /// The file is something else, or its content is damaged.
+    /// The file or database is something else, or its content is damaged.
     #[error(
-        "{} is not a usable account store ({why}): name another file, or restore a backup in its place",
-        path.display()
+        "{place} is not a usable account store ({why}): name another one, or restore a backup in its place"
     )]
     NotAStore {
-        /// The file.
-        path: PathBuf,
+        /// The file or database.
+        place: String,
         /// What was found instead.
         why: String,
     },
     /// The schema is newer than this program.
     #[error(
-        "{} was written by a newer Countersign (schema {found}, this one knows {known}): upgrade, or restore a backup",
-        path.display()
+        "{place} was written by a newer Countersign (schema {found}, this one knows {known}): upgrade, or restore a backup"
     )]
     Newer {
-        /// The file.
-        path: PathBuf,
-        /// The version that the file has.
+        /// The file or database.
+        place: String,
+        /// The version that it has.
         found: i64,
         /// The newest version that this program knows.
         known: i64,
     },
     /// Somebody else held the lock for longer than the deadline.
     #[error(
-        "{} was locked by another writer for longer than {:?}: try again; if it lasts, find who holds it open (a backup program, a database shell)",
-        path.display(), waited
+        "{place} was locked by another writer for longer than {waited:?}: try again; if it lasts, find who holds it open (a backup program, a database shell)"
     )]
     Busy {
-        /// The file.
-        path: PathBuf,
+        /// The file or database.
+        place: String,
         /// The deadline that passed.
         waited: Duration,
     },
+    /// It cannot be reached now: the server is down, restarting, full of connections, a standby, or its
+    /// certificate does not prove it; the file was moved away. Whether a change that was being committed
+    /// took effect is then not known.
+    #[error(
+        "{place} cannot be reached ({why}): check that it runs, and the address and `sslmode` of its URL"
+    )]
+    Unavailable {
+        /// The file or database.
+        place: String,
+        /// What happened.
+        why: String,
+    },
+    /// The database server knows us and says no.
+    #[error(
+        "{place} refuses us ({why}): check the user, the password, the database's name and its owner"
+    )]
+    Refused {
+        /// The database.
+        place: String,
+        /// The server's words.
+        why: String,
+    },
+    /// The URL is wrong.
+    #[error(
+        "{place}: {why}; write `postgres://USER:PASSWORD@HOST/DATABASE`, with %XX for signs such as `@` in the password"
+    )]
+    BadUrl {
+        /// The URL, without its password.
+        place: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// This program was built without PostgreSQL.
+    #[error("{place}: this build has no `postgres`; build with `--features postgres`")]
+    WithoutPostgres {
+        /// The URL, without its password.
+        place: String,
+    },
+    /// A copy of the file was asked for, and there is no file.
+    #[error(
+        "{place} is a PostgreSQL database, with tools of its own: run `pg_dump --format=custom --file=FILE URL` to keep a copy, and `pg_restore --clean --dbname=URL FILE` to bring it back"
+    )]
+    NoFile {
+        /// The database.
+        place: String,
+    },
     /// The file or its folder cannot be written.
-    #[error("{} cannot be written: check the owner and mode of the file and its folder, and that the disk is not mounted read-only", path.display())]
+    #[error(
+        "{place} cannot be written: check the owner and mode of the file and its folder, and that the disk is not mounted read-only"
+    )]
     ReadOnly {
         /// The file.
-        path: PathBuf,
+        place: String,
     },
     /// No space is left. Nothing of the refused change was kept.
-    #[error("{} cannot grow, the disk or its quota is full: free some space; the change was not made", path.display())]
+    #[error(
+        "{place} cannot grow, the disk or its quota is full: free some space; the change was not made"
+    )]
     Full {
-        /// The file.
-        path: PathBuf,
+        /// The file or database.
+        place: String,
     },
     /// Everybody on the machine may read the password hashes.
     #[error("{} holds password hashes and has mode {mode:04o}, open to everybody: run `chmod 600` on it", path.display())]
@@ -117,10 +164,10 @@ pub enum StoreError {
     #[error("the account store is closed")]
     Closed,
     /// Anything else the database says.
-    #[error("{}: {source}", path.display())]
+    #[error("{place}: {source}")]
     Database {
-        /// The file.
-        path: PathBuf,
+        /// The file or database.
+        place: String,
         /// The database's own words.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -134,6 +181,7 @@ impl StoreError {
     /// assert!(!StoreError::NotFound { what: "user", name: "alice".into() }.is_temporary());
     /// ```
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Busy { .. } | Self::Full { .. } | Self::Io { .. } | Self::Closed)
+        use StoreError::{Busy, Closed, Full, Io, Unavailable};
+        matches!(self, Busy { .. } | Unavailable { .. } | Full { .. } | Io { .. } | Closed)
     }
 }

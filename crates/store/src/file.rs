@@ -12,7 +12,7 @@ pub(crate) fn prepare(path: &Path, make: bool) -> Result<(), StoreError> {
     // elsewhere in this process (POSIX advisory locks).
     match fs::metadata(path) {
         Ok(found) if !found.is_file() => Err(StoreError::NotAStore {
-            path: path.to_owned(),
+            place: path.display().to_string(),
             why: "it is not a regular file".to_owned(),
         }),
         Ok(found) => check_mode(path, &found),
@@ -39,6 +39,24 @@ pub(crate) fn create(path: &Path) -> Result<(), StoreError> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(source) => Err(StoreError::Io { path: path.to_owned(), source }),
+    }
+}
+
+/// Which file it is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Identity(u64, u64);
+
+impl Identity {
+    /// `None`: there is no file at the path, or the platform has no such numbers.
+    #[cfg(unix)]
+    pub(crate) fn of(path: &Path) -> Option<Self> {
+        use std::os::unix::fs::MetadataExt;
+        fs::metadata(path).ok().map(|found| Self(found.dev(), found.ino()))
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn of(_: &Path) -> Option<Self> {
+        None
     }
 }
 

@@ -36,6 +36,7 @@ mod credentials;
 mod error;
 mod file;
 mod groups;
+mod location;
 mod names;
 mod records;
 mod schema;
@@ -47,6 +48,7 @@ mod throttles;
 mod tokens;
 
 pub use error::StoreError;
+pub use location::Location;
 pub use names::{check_group_name, check_user_name, limits};
 pub use records::{
     Account, AccountSummary, AccountUpdate, AuditEvent, AuditFilter, Changed, Credential,

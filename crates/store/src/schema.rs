@@ -1,7 +1,7 @@
 //! Versions of the schema, forward only: each numbered file runs once, whole, in a transaction.
 
 use crate::error::StoreError;
-use crate::sql::{Database, Durability, TABLES, Tx, args, damaged};
+use crate::sql::{Database, Tx, args};
 
 /// The files in their order; the version of a file is its place, from 1. A file that was released is
 /// never edited: what is to change goes into the next one.
@@ -18,7 +18,7 @@ pub(crate) const KNOWN: i64 = MIGRATIONS.len() as i64;
 pub(crate) async fn migrate(db: &Database, create: bool) -> Result<(), StoreError> {
     // Without the write lock first: almost always there is nothing to do, and then opening waits for
     // nobody.
-    if version(db.rows(TABLES, args![]).await?, db, create)?.is_some() {
+    if version(&db.tables().await?, db, create)?.is_some() {
         let row = db.row(CURRENT, args![]).await?;
         if known(db, row.map_or(Ok(0), |r| r.int(0))?)? == KNOWN {
             return Ok(());
@@ -26,9 +26,8 @@ pub(crate) async fn migrate(db: &Database, create: bool) -> Result<(), StoreErro
     }
     loop {
         // Read again under the lock: another program may be doing the same.
-        let mut tx = db.begin(Durability::Sure).await?;
-        let tables = tx.rows(TABLES, args![]).await?;
-        let now = match version(tables, db, create)? {
+        let (mut tx, tables) = db.begin_migration().await?;
+        let now = match version(&tables, db, create)? {
             None => {
                 tx.script(
                     "CREATE TABLE schema_versions (version BIGINT NOT NULL PRIMARY KEY, program TEXT NOT NULL)",
@@ -55,25 +54,18 @@ async fn apply(mut tx: Tx, migration: &'static str, version: i64) -> Result<(), 
 }
 
 /// `None`: an empty database, and allowed to be.
-fn version(
-    tables: Vec<crate::sql::Row>,
-    db: &Database,
-    create: bool,
-) -> Result<Option<()>, StoreError> {
-    let mut names = tables.iter().map(|row| row.text(0)).collect::<Result<Vec<_>, _>>()?;
-    // SQLite's own, such as `sqlite_stat1` after an ANALYZE.
-    names.retain(|name| !name.starts_with("sqlite_"));
-    match names.iter().any(|name| name == "schema_versions") {
+fn version(tables: &[String], db: &Database, create: bool) -> Result<Option<()>, StoreError> {
+    match tables.iter().any(|name| name == "schema_versions") {
         true => Ok(Some(())),
-        false if !names.is_empty() => Err(damaged(db.path(), "it is another program's database")),
+        false if !tables.is_empty() => Err(db.damaged("it is another program's database")),
         false if create => Ok(None),
-        false => Err(damaged(db.path(), "it is empty")),
+        false => Err(db.damaged("it is empty")),
     }
 }
 
 fn known(db: &Database, found: i64) -> Result<i64, StoreError> {
     if found > KNOWN {
-        return Err(StoreError::Newer { path: db.path().to_owned(), found, known: KNOWN });
+        return Err(StoreError::Newer { place: db.place().to_owned(), found, known: KNOWN });
     }
     Ok(found)
 }

@@ -98,6 +98,7 @@ impl Store {
         expires: i64,
     ) -> Result<bool, StoreError> {
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         let sql =
             "UPDATE sessions SET last_seen = $1, expires = $2 WHERE hash = $3 AND expires > $1";
         let touched = tx.run(sql, args![now, expires, hash]).await?;
@@ -138,6 +139,7 @@ impl Store {
     /// What the database says.
     pub async fn sweep_sessions(&self, now: i64, limit: usize) -> Result<u64, StoreError> {
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         let sql = "DELETE FROM sessions WHERE hash IN \
                    (SELECT hash FROM sessions WHERE expires <= $1 ORDER BY expires LIMIT $2)";
         let gone = tx.run(sql, args![now, limit as i64]).await?;

@@ -1,18 +1,19 @@
-//! The only file that knows which database it is. Everything above says SQL text with `$1` placeholders
+//! The only place that knows which database it is. Everything above says SQL text with `$1` placeholders
 //! over two types, whole numbers and text, and reads columns by their position; SQLite and PostgreSQL
 //! understand that alike.
 
-use std::path::{Path, PathBuf};
+#[cfg(feature = "postgres")]
+mod postgres;
+mod sqlite;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::pool::PoolOptions;
-use sqlx::sqlite::{
-    SqliteArguments, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqliteRow,
-};
-use sqlx::{ConnectOptions, Connection as _, Row as _, SqlSafeStr, Sqlite};
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, SqlSafeStr};
 
 use crate::error::StoreError;
+use crate::location::Location;
 
 /// One argument of a statement. An absent value keeps its type, which PostgreSQL asks for.
 #[derive(Debug, Clone)]
@@ -69,27 +70,44 @@ macro_rules! args {
 }
 pub(crate) use args;
 
-/// What opening needs to know.
+/// What every call needs to know: the place for its errors, and how long it may wait.
 #[derive(Debug, Clone)]
 pub(crate) struct Access {
-    pub(crate) path: PathBuf,
+    pub(crate) place: String,
     pub(crate) deadline: Duration,
-    pub(crate) readers: u32,
 }
 
 /// One row, read by position.
 pub(crate) struct Row {
-    row: SqliteRow,
+    row: AnyRow,
     at: Arc<Access>,
+}
+
+enum AnyRow {
+    Sqlite(SqliteRow),
+    #[cfg(feature = "postgres")]
+    Postgres(sqlx::postgres::PgRow),
+}
+
+macro_rules! column {
+    ($self:ident, $column:ident) => {
+        match &$self.row {
+            AnyRow::Sqlite(row) => row.try_get($column).map_err(|e| sqlite::classify(&$self.at, e)),
+            #[cfg(feature = "postgres")]
+            AnyRow::Postgres(row) => {
+                row.try_get($column).map_err(|e| postgres::classify(&$self.at, e))
+            }
+        }
+    };
 }
 
 impl Row {
     pub(crate) fn int(&self, column: usize) -> Result<i64, StoreError> {
-        self.row.try_get(column).map_err(|e| classify(&self.at, e))
+        column!(self, column)
     }
 
     pub(crate) fn maybe_int(&self, column: usize) -> Result<Option<i64>, StoreError> {
-        self.row.try_get(column).map_err(|e| classify(&self.at, e))
+        column!(self, column)
     }
 
     pub(crate) fn truth(&self, column: usize) -> Result<bool, StoreError> {
@@ -97,11 +115,11 @@ impl Row {
     }
 
     pub(crate) fn text(&self, column: usize) -> Result<String, StoreError> {
-        self.row.try_get(column).map_err(|e| classify(&self.at, e))
+        column!(self, column)
     }
 
     pub(crate) fn maybe_text(&self, column: usize) -> Result<Option<String>, StoreError> {
-        self.row.try_get(column).map_err(|e| classify(&self.at, e))
+        column!(self, column)
     }
 }
 
@@ -119,67 +137,43 @@ pub(crate) enum Durability {
 /// The open database.
 pub(crate) struct Database {
     at: Arc<Access>,
-    /// One connection: SQLite has one writer at a time anyway, and so writers of this process queue in
-    /// their order instead of polling the file's lock against each other.
-    writer: SqlitePool,
-    readers: SqlitePool,
+    kind: Kind,
+}
+
+enum Kind {
+    Sqlite(sqlite::File),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::Server),
 }
 
 impl Database {
-    /// Opens an existing file (an empty one is a database without tables). Waits at most the deadline.
-    pub(crate) async fn open(access: Access) -> Result<Self, StoreError> {
-        let at = Arc::new(access);
-        let options = SqliteConnectOptions::new()
-            .filename(&at.path)
-            .create_if_missing(false)
-            .busy_timeout(at.deadline)
-            .foreign_keys(true)
-            // What is deleted is overwritten: a removed credential is not left in the file's free pages.
-            .pragma("secure_delete", "ON")
-            .pragma("trusted_schema", "OFF")
-            .disable_statement_logging();
-        let pool = |max| {
-            PoolOptions::<Sqlite>::new()
-                .max_connections(max)
-                .acquire_timeout(at.deadline)
-                // A connection is a file in this process: asking whether it still lives is a round trip
-                // for nothing.
-                .test_before_acquire(false)
-                // When the disk is full SQLite ends the transaction by itself, and the library above it
-                // goes on counting one: every later change would fail. Such a connection is closed, and
-                // the next call opens another.
-                .before_acquire(|connection, _| {
-                    let usable = !connection.is_in_transaction();
-                    Box::pin(async move { Ok(usable) })
-                })
-                .max_lifetime(None)
-                .idle_timeout(None)
-        };
-        // Switching a file to WAL does not wait for its lock, whatever the busy timeout says, so that two
-        // programs that open a new file at the same moment would trip over each other.
-        let deadline = tokio::time::Instant::now() + at.deadline;
-        let writer = loop {
-            let options = options.clone().journal_mode(SqliteJournalMode::Wal);
-            match pool(1).connect_with(options).await.map_err(|e| classify(&at, e)) {
-                Ok(writer) => break writer,
-                Err(StoreError::Busy { .. }) if tokio::time::Instant::now() < deadline => {
-                    tokio::time::sleep(Duration::from_millis(10)).await;
-                }
-                Err(error) => return Err(error),
+    /// Opens what is there. Waits at most the deadline. `readers` is how many reads run at a time.
+    pub(crate) async fn open(
+        location: &Location,
+        deadline: Duration,
+        readers: u32,
+    ) -> Result<Self, StoreError> {
+        let at = Arc::new(Access { place: location.to_string(), deadline });
+        let kind = match location {
+            Location::File(path) => Kind::Sqlite(sqlite::File::open(path, &at, readers).await?),
+            #[cfg(feature = "postgres")]
+            Location::Postgres(url) => Kind::Postgres(postgres::Server::open(url, &at, readers)?),
+            #[cfg(not(feature = "postgres"))]
+            Location::Postgres(_) => {
+                return Err(StoreError::WithoutPostgres { place: at.place.clone() });
             }
         };
-        let readers = pool(at.readers.max(1)).connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { at, writer, readers })
+        Ok(Self { at, kind })
     }
 
-    /// The file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.at.path
+    /// Where it is, for people.
+    pub(crate) fn place(&self) -> &str {
+        &self.at.place
     }
 
     /// What is wrong with its content.
     pub(crate) fn damaged(&self, why: impl Into<String>) -> StoreError {
-        damaged(&self.at.path, why)
+        damaged(&self.at, why)
     }
 
     /// Something that is no fault of the database's, but happened to it.
@@ -187,7 +181,16 @@ impl Database {
         &self,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> StoreError {
-        StoreError::Database { path: self.at.path.clone(), source: Box::new(source) }
+        StoreError::Database { place: self.at.place.clone(), source: Box::new(source) }
+    }
+
+    /// Whether it is still where it was opened.
+    pub(crate) fn look(&self) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Sqlite(file) => file.look(&self.at),
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => Ok(()),
+        }
     }
 
     /// Reads with one statement, which is one snapshot.
@@ -196,8 +199,14 @@ impl Database {
         sql: impl SqlSafeStr,
         args: Vec<Arg>,
     ) -> Result<Vec<Row>, StoreError> {
-        let rows = bind(sql, args).fetch_all(&self.readers).await;
-        Ok(wrap(&self.at, rows.map_err(|e| classify(&self.at, e))?))
+        let (at, sql) = (&self.at, sql.into_sql_str());
+        match &self.kind {
+            Kind::Sqlite(file) => Ok(wrap(at, file.rows(at, sql, args).await?, AnyRow::Sqlite)),
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(server) => {
+                Ok(wrap(at, server.rows(at, sql, args).await?, AnyRow::Postgres))
+            }
+        }
     }
 
     /// Reads at most one row.
@@ -209,32 +218,86 @@ impl Database {
         Ok(self.rows(sql, args).await?.into_iter().next())
     }
 
-    /// Begins to write. The lock is taken at once, so that what is read inside stays true until the end.
+    /// Begins to write. In SQLite nobody else writes until the end. In PostgreSQL others do, row by row; see
+    /// [`Tx::alone`] and [`Tx::hold`].
     pub(crate) async fn begin(&self, durability: Durability) -> Result<Tx, StoreError> {
-        let sql = match durability {
-            Durability::Sure => "PRAGMA synchronous = FULL; BEGIN IMMEDIATE",
-            Durability::Relaxed => "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE",
+        let at = self.at.clone();
+        let kind = match &self.kind {
+            Kind::Sqlite(file) => AnyTx::Sqlite(file.begin(&at, durability).await?),
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(server) => AnyTx::Postgres(server.begin(&at, durability).await?),
         };
-        let tx = self.writer.begin_with(sql).await.map_err(|e| classify(&self.at, e))?;
-        Ok(Tx { tx, at: self.at.clone() })
+        Ok(Tx { kind, at })
+    }
+
+    /// Begins to change the tables themselves, one program at a time; gives those that exist.
+    pub(crate) async fn begin_migration(&self) -> Result<(Tx, Vec<String>), StoreError> {
+        let mut tx = self.begin(Durability::Sure).await?;
+        #[cfg(feature = "postgres")]
+        if let AnyTx::Postgres(_) = tx.kind {
+            tx.rows(postgres::MIGRATING, args![]).await?;
+        }
+        let sql = self.tables_sql();
+        let names =
+            tx.rows(sql, args![]).await?.iter().map(|row| row.text(0)).collect::<Result<_, _>>();
+        Ok((tx, names?))
+    }
+
+    /// The tables that exist, for telling a new database from a foreign one.
+    pub(crate) async fn tables(&self) -> Result<Vec<String>, StoreError> {
+        self.rows(self.tables_sql(), args![]).await?.iter().map(|row| row.text(0)).collect()
+    }
+
+    fn tables_sql(&self) -> &'static str {
+        match self.kind {
+            Kind::Sqlite(_) => sqlite::TABLES,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => postgres::TABLES,
+        }
+    }
+
+    /// The values of an insert of many rows.
+    pub(crate) fn placeholders(&self, rows: usize, columns: usize) -> String {
+        match self.kind {
+            Kind::Sqlite(_) => sqlite::placeholders(rows, columns),
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => postgres::placeholders(rows, columns),
+        }
     }
 
     /// Writes a consistent copy into `target`, an empty file or none.
     pub(crate) async fn copy_into(&self, target: &str) -> Result<(), StoreError> {
-        let done = bind("VACUUM INTO $1", args![target]).execute(&self.writer).await;
-        done.map(|_| ()).map_err(|e| classify(&self.at, e))
+        match &self.kind {
+            Kind::Sqlite(file) => file.copy_into(&self.at, target).await,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => Err(StoreError::NoFile { place: self.at.place.clone() }),
+        }
+    }
+
+    /// Whether it is a file of ours, and not a server.
+    pub(crate) fn is_file(&self) -> bool {
+        matches!(self.kind, Kind::Sqlite(_))
     }
 
     pub(crate) async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match &self.kind {
+            Kind::Sqlite(file) => file.close().await,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(server) => server.close(&self.at).await,
+        }
     }
 }
 
 /// A transaction that writes. Dropped before [`Tx::commit`], it leaves nothing.
 pub(crate) struct Tx {
-    tx: sqlx::Transaction<'static, Sqlite>,
+    kind: AnyTx,
     at: Arc<Access>,
+}
+
+enum AnyTx {
+    Sqlite(sqlite::SqliteTx),
+    #[cfg(feature = "postgres")]
+    Postgres(postgres::PostgresTx),
 }
 
 impl Tx {
@@ -244,8 +307,12 @@ impl Tx {
         sql: impl SqlSafeStr,
         args: Vec<Arg>,
     ) -> Result<u64, StoreError> {
-        let done = bind(sql, args).execute(&mut *self.tx).await;
-        Ok(done.map_err(|e| classify(&self.at, e))?.rows_affected())
+        let sql = sql.into_sql_str();
+        match &mut self.kind {
+            AnyTx::Sqlite(tx) => tx.run(&self.at, sql, args).await,
+            #[cfg(feature = "postgres")]
+            AnyTx::Postgres(tx) => tx.run(&self.at, sql, args).await,
+        }
     }
 
     pub(crate) async fn rows(
@@ -253,8 +320,12 @@ impl Tx {
         sql: impl SqlSafeStr,
         args: Vec<Arg>,
     ) -> Result<Vec<Row>, StoreError> {
-        let rows = bind(sql, args).fetch_all(&mut *self.tx).await;
-        Ok(wrap(&self.at, rows.map_err(|e| classify(&self.at, e))?))
+        let (at, sql) = (&self.at, sql.into_sql_str());
+        match &mut self.kind {
+            AnyTx::Sqlite(tx) => Ok(wrap(at, tx.rows(at, sql, args).await?, AnyRow::Sqlite)),
+            #[cfg(feature = "postgres")]
+            AnyTx::Postgres(tx) => Ok(wrap(at, tx.rows(at, sql, args).await?, AnyRow::Postgres)),
+        }
     }
 
     pub(crate) async fn row(
@@ -265,13 +336,39 @@ impl Tx {
         Ok(self.rows(sql, args).await?.into_iter().next())
     }
 
-    /// Runs several statements without arguments: a migration.
-    pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), StoreError> {
-        let done = sqlx::raw_sql(sql).execute(&mut *self.tx).await;
-        done.map(|_| ()).map_err(|e| classify(&self.at, e))
+    /// Reads a row of one table by its key, and keeps everybody else from changing it until the end.
+    pub(crate) async fn hold(
+        &mut self,
+        sql: &'static str,
+        args: Vec<Arg>,
+    ) -> Result<Option<Row>, StoreError> {
+        match self.kind {
+            // Nobody else writes anyway.
+            AnyTx::Sqlite(_) => self.row(sql, args).await,
+            #[cfg(feature = "postgres")]
+            AnyTx::Postgres(_) => {
+                self.row(sqlx::AssertSqlSafe(format!("{sql} FOR NO KEY UPDATE")), args).await
+            }
+        }
     }
 
-    /// The next `count` values of a counter: the last of them.
+    /// Waits until no change is under way, and lets none begin until the end. Whoever touches rows that a
+    /// change touches too, in whatever order, is alone; so nobody ever waits in a circle.
+    pub(crate) async fn alone(&mut self) -> Result<(), StoreError> {
+        self.hold("SELECT value FROM counters WHERE name = 'revision'", args![]).await.map(|_| ())
+    }
+
+    /// Runs several statements without arguments: a migration.
+    pub(crate) async fn script(&mut self, sql: &'static str) -> Result<(), StoreError> {
+        match &mut self.kind {
+            AnyTx::Sqlite(tx) => tx.script(&self.at, sql.into_sql_str()).await,
+            #[cfg(feature = "postgres")]
+            AnyTx::Postgres(tx) => tx.script(&self.at, sql).await,
+        }
+    }
+
+    /// The next `count` values of a counter: the last of them. Everybody else who wants some of it waits
+    /// until the end.
     pub(crate) async fn take(
         &mut self,
         counter: &'static str,
@@ -280,64 +377,25 @@ impl Tx {
         let sql = "UPDATE counters SET value = value + $1 WHERE name = $2 RETURNING value";
         match self.row(sql, args![count, counter]).await? {
             Some(row) => row.int(0),
-            None => Err(damaged(&self.at.path, format!("its counter `{counter}` is gone"))),
+            None => Err(damaged(&self.at, format!("its counter `{counter}` is gone"))),
         }
     }
 
     pub(crate) async fn commit(self) -> Result<(), StoreError> {
-        self.tx.commit().await.map_err(|e| classify(&self.at, e))
+        match self.kind {
+            AnyTx::Sqlite(tx) => tx.commit(&self.at).await,
+            #[cfg(feature = "postgres")]
+            AnyTx::Postgres(tx) => tx.commit(&self.at).await,
+        }
     }
 }
 
-/// The tables that exist, for telling a new file from a foreign one. (PostgreSQL has
-/// `information_schema.tables` for this.)
-pub(crate) const TABLES: &str = "SELECT name FROM sqlite_schema WHERE type = 'table'";
-
-/// `(?, ?), (?, ?)`: the values of a many-row insert. SQLite finds the place of each `$n` by a search
-/// through all names before it, which for hundreds of them was half of the audit's cost; a bare `?` needs
-/// none. (PostgreSQL takes `$n` only, and has no such search.)
-pub(crate) fn placeholders(rows: usize, columns: usize) -> String {
-    let row = format!("({})", vec!["?"; columns].join(", "));
-    vec![row; rows].join(", ")
+fn damaged(at: &Access, why: impl Into<String>) -> StoreError {
+    StoreError::NotAStore { place: at.place.clone(), why: why.into() }
 }
 
-pub(crate) fn damaged(path: &Path, why: impl Into<String>) -> StoreError {
-    StoreError::NotAStore { path: path.to_owned(), why: why.into() }
-}
-
-fn wrap(at: &Arc<Access>, rows: Vec<SqliteRow>) -> Vec<Row> {
-    rows.into_iter().map(|row| Row { row, at: at.clone() }).collect()
-}
-
-fn bind(
-    sql: impl SqlSafeStr,
-    args: Vec<Arg>,
-) -> sqlx::query::Query<'static, Sqlite, SqliteArguments> {
-    args.into_iter().fold(sqlx::query(sql), |query, arg| match arg {
-        Arg::Int(value) => query.bind(value),
-        Arg::Text(value) => query.bind(value),
-    })
-}
-
-/// One function from the database's errors to ours. Codes: <https://www.sqlite.org/rescode.html>.
-fn classify(at: &Access, error: sqlx::Error) -> StoreError {
-    let path = at.path.clone();
-    match &error {
-        sqlx::Error::PoolTimedOut => return StoreError::Busy { path, waited: at.deadline },
-        sqlx::Error::PoolClosed => return StoreError::Closed,
-        sqlx::Error::ColumnDecode { .. } => return damaged(&path, error.to_string()),
-        _ => {}
-    }
-    let code = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
-    // The low byte is the primary code; the rest says more than anybody needs here.
-    match code.map(|c| c & 0xff) {
-        Some(5 | 6) => StoreError::Busy { path, waited: at.deadline },
-        Some(8) => StoreError::ReadOnly { path },
-        Some(11) => damaged(&path, "its content is damaged"),
-        Some(13) => StoreError::Full { path },
-        Some(26) => damaged(&path, "it is not a SQLite database"),
-        _ => StoreError::Database { path, source: Box::new(error) },
-    }
+fn wrap<R>(at: &Arc<Access>, rows: Vec<R>, kind: impl Fn(R) -> AnyRow) -> Vec<Row> {
+    rows.into_iter().map(|row| Row { row: kind(row), at: at.clone() }).collect()
 }
 
 #[cfg(test)]
@@ -348,7 +406,7 @@ mod tests {
         let path = folder.path().join("a.db");
         crate::file::create(&path).unwrap();
         let deadline = Duration::from_secs(5);
-        Database::open(Access { path, deadline, readers: 1 }).await.unwrap()
+        Database::open(&path.into(), deadline, 1).await.unwrap()
     }
 
     #[tokio::test]
@@ -402,6 +460,8 @@ mod tests {
 
     #[test]
     fn many_rows_of_placeholders() {
-        assert_eq!(placeholders(2, 3), "(?, ?, ?), (?, ?, ?)");
+        assert_eq!(sqlite::placeholders(2, 3), "(?, ?, ?), (?, ?, ?)");
+        #[cfg(feature = "postgres")]
+        assert_eq!(postgres::placeholders(2, 3), "($1, $2, $3), ($4, $5, $6)");
     }
 }

@@ -9,8 +9,9 @@ use tokio::sync::broadcast;
 
 use crate::cache::Copies;
 use crate::error::StoreError;
+use crate::location::Location;
 use crate::records::{Account, Changed};
-use crate::sql::{Access, Database, Durability, Tx, args};
+use crate::sql::{Database, Durability, Tx, args};
 use crate::{accounts, file, schema, throttles};
 
 /// How many revisions back `changes` remembers. Who was away for longer forgets its whole copy.
@@ -86,16 +87,23 @@ pub(crate) struct Inner {
 }
 
 impl Store {
-    /// Opens the store in the file at `path`, and brings its schema to this program's version.
+    /// Opens the store in a file or in a PostgreSQL database, and brings its schema to this program's
+    /// version.
     ///
     /// # Errors
     /// [`StoreError::Missing`], [`StoreError::NotAStore`], [`StoreError::Newer`], [`StoreError::Busy`],
-    /// [`StoreError::Exposed`] and what the system or the database says.
-    pub async fn open(path: impl AsRef<Path>, options: OpenOptions) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        file::prepare(path, options.create)?;
+    /// [`StoreError::Exposed`], [`StoreError::Unavailable`], [`StoreError::Refused`],
+    /// [`StoreError::BadUrl`] and what the system or the database says.
+    pub async fn open(
+        location: impl Into<Location>,
+        options: OpenOptions,
+    ) -> Result<Self, StoreError> {
+        let location = location.into();
         let OpenOptions { create, cache_capacity, deadline, readers } = options;
-        let db = Database::open(Access { path: path.to_owned(), deadline, readers }).await?;
+        if let Some(path) = location.file() {
+            file::prepare(path, create)?;
+        }
+        let db = Database::open(&location, deadline, readers).await?;
         schema::migrate(&db, create).await?;
         let row = db.row(REVISION, args![]).await?;
         let seen = row.map_or(Ok(0), |row| row.int(0))?;
@@ -160,6 +168,7 @@ impl Store {
     /// # Errors
     /// What the database says.
     pub async fn watch(&self) -> Result<bool, StoreError> {
+        self.inner.db.look()?;
         let row = self.inner.db.row(REVISION, args![]).await?;
         let now = row.map_or(Ok(0), |row| row.int(0))?;
         if now == self.revision() {
@@ -178,10 +187,14 @@ impl Store {
     /// Writes a consistent copy to a new file of mode 0600 while the store is in use.
     ///
     /// # Errors
+    /// [`StoreError::NoFile`] for a PostgreSQL database, with the command that copies it;
     /// [`StoreError::Io`] if `target` exists or cannot be made, and what the database says; what was
     /// written until then is removed.
     pub async fn backup(&self, target: impl AsRef<Path>) -> Result<(), StoreError> {
         let target = target.as_ref();
+        if !self.inner.db.is_file() {
+            return self.inner.db.copy_into("").await;
+        }
         let Some(text) = target.to_str() else {
             return crate::names::invalid("a backup's path", "must be UTF-8");
         };
@@ -214,7 +227,7 @@ impl Store {
 
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Store({})", self.inner.db.path().display())
+        write!(f, "Store({})", self.inner.db.place())
     }
 }
 

@@ -30,6 +30,7 @@ impl Store {
         // Every node locks rows in the same order, so that two of them never wait for each other.
         rows.sort_by(|a, b| (&a.0, &a.1).cmp(&(&b.0, &b.1)));
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         for (user, source, row) in rows {
             let args = args![user, source, row.failures, row.until_ms, row.last_ms, window_ms];
             tx.run(ADD, args).await?;
@@ -96,6 +97,7 @@ impl Store {
     /// What the database says.
     pub async fn trim_throttles(&self, before_ms: i64) -> Result<u64, StoreError> {
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         let sql = "DELETE FROM throttles WHERE (who, source) IN (SELECT who, source FROM throttles \
                    WHERE last_ms < $1 AND until_ms < $1 ORDER BY last_ms LIMIT $2)";
         let gone = tx.run(sql, args![before_ms, limits::THROTTLES as i64]).await?;

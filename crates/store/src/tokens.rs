@@ -120,6 +120,7 @@ impl Store {
     /// What the database says.
     pub async fn record_token_use(&self, id: i64, now: i64) -> Result<(), StoreError> {
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         tx.run("UPDATE tokens SET last_used = $1 WHERE id = $2", args![now, id]).await?;
         tx.commit().await
     }
@@ -130,6 +131,7 @@ impl Store {
     /// What the database says.
     pub async fn sweep_tokens(&self, now: i64, limit: usize) -> Result<u64, StoreError> {
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         let sql = "DELETE FROM tokens WHERE id IN \
                    (SELECT id FROM tokens WHERE expires <= $1 ORDER BY id LIMIT $2)";
         let gone = tx.run(sql, args![now, limit as i64]).await?;

@@ -19,7 +19,7 @@ async fn refused(place: &Place, options: OpenOptions) -> (StoreError, String) {
 
 #[tokio::test]
 async fn missing_is_not_made_by_accident() {
-    let place = Place::new();
+    let place = Place::file();
     let (error, said) = refused(&place, OpenOptions::default()).await;
     assert!(matches!(error, StoreError::Missing { .. }), "{said}");
     assert!(said.contains("start the server once"), "{said}");
@@ -33,7 +33,7 @@ async fn missing_is_not_made_by_accident() {
 
 #[tokio::test]
 async fn files_are_for_their_owner() {
-    let place = Place::new();
+    let place = Place::file();
     let store = place.open().await;
     add(&store, &["alice"]).await;
     for suffix in ["", "-wal", "-shm"] {
@@ -61,7 +61,7 @@ fn write(place: &Place, content: &[u8]) {
 
 #[tokio::test]
 async fn another_kind_of_file() {
-    let place = Place::new();
+    let place = Place::file();
     write(&place, "alice:{PLAIN}secret\n".repeat(100).as_bytes());
     let before = fs::read(&place.path).unwrap();
     let (error, said) = refused(&place, OpenOptions::create()).await;
@@ -72,7 +72,7 @@ async fn another_kind_of_file() {
 
 #[tokio::test]
 async fn another_programs_database() {
-    let place = Place::new();
+    let place = Place::file();
     let mut other = raw(&place).await;
     sqlx::query("CREATE TABLE accounts (name TEXT)").execute(&mut other).await.unwrap();
     fs::set_permissions(&place.path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -82,7 +82,7 @@ async fn another_programs_database() {
 
 #[tokio::test]
 async fn an_empty_file_is_a_new_store_only_when_asked() {
-    let place = Place::new();
+    let place = Place::file();
     write(&place, b"");
     let (_, said) = refused(&place, OpenOptions::default()).await;
     assert!(said.contains("it is empty"), "{said}");
@@ -91,7 +91,7 @@ async fn an_empty_file_is_a_new_store_only_when_asked() {
 
 #[tokio::test]
 async fn a_newer_schema_is_left_alone() {
-    let place = Place::new();
+    let place = Place::file();
     place.open().await.close().await;
     let mut raw = raw(&place).await;
     let newer = "INSERT INTO schema_versions (version, program) VALUES (99, '9.9')";
@@ -105,7 +105,7 @@ async fn a_newer_schema_is_left_alone() {
 
 #[tokio::test]
 async fn a_damaged_file() {
-    let place = Place::new();
+    let place = Place::file();
     let store = place.open().await;
     let many: Vec<_> = (0..500).map(|n| user(&format!("user{n}"))).collect();
     store.add_accounts(&many, NOW).await.unwrap();
@@ -121,7 +121,7 @@ async fn a_damaged_file() {
 
 #[tokio::test]
 async fn locked_for_longer_than_the_deadline() {
-    let place = Place::new();
+    let place = Place::file();
     place.open().await.close().await;
     let options = OpenOptions::create().deadline(Duration::from_millis(50));
     let store = Store::open(&place.path, options).await.unwrap();
@@ -140,7 +140,7 @@ async fn locked_for_longer_than_the_deadline() {
 
 #[tokio::test]
 async fn locked_when_opening() {
-    let place = Place::new();
+    let place = Place::file();
     let mut other = raw(&place).await;
     sqlx::query("CREATE TABLE t (a)").execute(&mut other).await.unwrap();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
@@ -152,7 +152,7 @@ async fn locked_when_opening() {
 
 #[tokio::test]
 async fn a_change_that_fails_half_way_leaves_nothing() {
-    let place = Place::new();
+    let place = Place::file();
     let store = place.open().await;
     add(&store, &["alice"]).await;
     let mut other = raw(&place).await;
@@ -180,7 +180,7 @@ async fn a_caller_that_goes_away_leaves_all_or_nothing() {
     use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
-    let place = Place::new();
+    let place = Place::file();
     let store = place.open().await;
     store.add_group(&group("staff", None)).await.unwrap();
     let mut finished = false;

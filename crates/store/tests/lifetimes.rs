@@ -18,9 +18,7 @@ fn session(hash: &str, subject: &str, created: i64) -> SessionRecord {
     }
 }
 
-#[tokio::test]
-async fn a_session_lives_until_it_expires_or_ends() {
-    let place = Place::new();
+async fn a_session_lives_until_it_expires_or_ends(place: Place) {
     let store = place.open().await;
     // A subject of another checker, without an account here.
     let first = session("h1", "uid=bob,dc=example", NOW);
@@ -41,9 +39,7 @@ async fn a_session_lives_until_it_expires_or_ends() {
     assert_eq!(store.session("h1", NOW).await.unwrap(), None);
 }
 
-#[tokio::test]
-async fn the_oldest_sessions_make_room() {
-    let place = Place::new();
+async fn the_oldest_sessions_make_room(place: Place) {
     let store = place.open().await;
     for n in 0..5 {
         store.create_session(&session(&format!("h{n}"), "alice", NOW + n), 3).await.unwrap();
@@ -61,9 +57,7 @@ async fn the_oldest_sessions_make_room() {
     assert_eq!(hashes("bob").await, ["b"]);
 }
 
-#[tokio::test]
-async fn sweeps_are_bounded() {
-    let place = Place::new();
+async fn sweeps_are_bounded(place: Place) {
     let store = place.open().await;
     for n in 0..5 {
         store.create_session(&session(&format!("h{n}"), "alice", NOW + n), 10).await.unwrap();
@@ -78,9 +72,7 @@ fn token(hash: &str, expires: Option<i64>) -> NewToken {
     NewToken { hash: hash.into(), label: format!("for {hash}"), group: None, expires }
 }
 
-#[tokio::test]
-async fn tokens_are_found_by_hash_and_bounded() {
-    let place = Place::new();
+async fn tokens_are_found_by_hash_and_bounded(place: Place) {
     let store = place.open().await;
     add(&store, &["alice", "bob"]).await;
     let id = store.add_token("alice", &token("t1", Some(NOW + 10)), 2, NOW).await.unwrap();
@@ -106,9 +98,7 @@ async fn tokens_are_found_by_hash_and_bounded() {
     assert_eq!(store.sweep_tokens(NOW + 1, 10).await.unwrap(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_nodes_do_not_pass_the_limit_together() {
-    let place = Place::new();
+async fn two_nodes_do_not_pass_the_limit_together(place: Place) {
     let stores = [place.open().await, place.open().await];
     add(&stores[0], &["alice"]).await;
     let tasks: Vec<_> = (0..20)
@@ -127,9 +117,7 @@ async fn two_nodes_do_not_pass_the_limit_together() {
     assert_eq!(stores[1].tokens_of("alice").await.unwrap().len(), 10);
 }
 
-#[tokio::test]
-async fn a_token_for_a_group_dies_with_it() {
-    let place = Place::new();
+async fn a_token_for_a_group_dies_with_it(place: Place) {
     let store = place.open().await;
     add(&store, &["alice"]).await;
     let scoped =
@@ -164,9 +152,7 @@ fn event(at: i64, claimed: &str, outcome: &str) -> AuditEvent {
     }
 }
 
-#[tokio::test]
-async fn audit_is_newest_first_filtered_and_bounded() {
-    let place = Place::new();
+async fn audit_is_newest_first_filtered_and_bounded(place: Place) {
     let store = place.open().await;
     let events: Vec<_> = (0..150)
         .map(|n| {
@@ -215,9 +201,7 @@ fn failed(user: &str, source: &str, failures: i64, at: i64) -> ThrottleRow {
     ThrottleRow { user, source, failures, until_ms: at + 100, last_ms: at }
 }
 
-#[tokio::test]
-async fn failures_add_up_within_the_window() {
-    let place = Place::new();
+async fn failures_add_up_within_the_window(place: Place) {
     let store = place.open().await;
     store.add_throttles(&[], 1000).await.unwrap();
     let (alice, net) =
@@ -248,9 +232,7 @@ async fn failures_add_up_within_the_window() {
     assert_eq!(store.list_throttles(None, 9).await.unwrap().len(), 1);
 }
 
-#[tokio::test]
-async fn cleared_failures_are_cleared_everywhere() {
-    let place = Place::new();
+async fn cleared_failures_are_cleared_everywhere(place: Place) {
     let (here, there) = (place.open().await, place.open().await);
     let rows: Vec<_> = [("alice", "a"), ("alice", "b"), ("alice", ""), ("bob", "a"), ("", "a")]
         .map(|(user, source)| failed(user, source, 1, 5))
@@ -273,9 +255,7 @@ async fn cleared_failures_are_cleared_everywhere() {
     assert_eq!(cleared(None, None).await, 5);
 }
 
-#[tokio::test]
-async fn any_name_that_is_typed_can_be_counted() {
-    let place = Place::new();
+async fn any_name_that_is_typed_can_be_counted(place: Place) {
     let store = place.open().await;
     let odd = [failed("a\0\tb", "::1", 1, 5), failed(&"ä".repeat(5000), "::1", 1, 5)];
     store.add_throttles(&odd, 10).await.unwrap();
@@ -285,9 +265,7 @@ async fn any_name_that_is_typed_can_be_counted() {
     assert_eq!(store.clear_throttles(Some("a\0\tb"), None).await.unwrap(), 1);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn every_node_has_the_same_secret() {
-    let place = Place::new();
+async fn every_node_has_the_same_secret(place: Place) {
     let stores = [place.open().await, place.open().await];
     let tasks: Vec<_> = (0..8)
         .map(|n| {
@@ -303,3 +281,17 @@ async fn every_node_has_the_same_secret() {
     assert_ne!(stores[1].secret("passkey").await.unwrap(), first);
     assert!(stores[0].secret("").await.is_err());
 }
+
+on_both![
+    a_session_lives_until_it_expires_or_ends,
+    the_oldest_sessions_make_room,
+    sweeps_are_bounded,
+    tokens_are_found_by_hash_and_bounded,
+    two_nodes_do_not_pass_the_limit_together,
+    a_token_for_a_group_dies_with_it,
+    audit_is_newest_first_filtered_and_bounded,
+    failures_add_up_within_the_window,
+    cleared_failures_are_cleared_everywhere,
+    any_name_that_is_typed_can_be_counted,
+    every_node_has_the_same_secret,
+];

@@ -9,9 +9,7 @@ use common::*;
 use countersign::Secret;
 use countersign_store::*;
 
-#[tokio::test]
-async fn a_change_elsewhere_drops_just_what_changed() {
-    let place = Place::new();
+async fn a_change_elsewhere_drops_just_what_changed(place: Place) {
     let (server, command) = (place.open().await, place.open().await);
     add(&command, &["alice", "bob"]).await;
     assert!(server.watch().await.unwrap());
@@ -34,9 +32,7 @@ async fn a_change_elsewhere_drops_just_what_changed() {
     assert!(!server.watch().await.unwrap(), "nothing new");
 }
 
-#[tokio::test]
-async fn an_own_change_is_seen_at_once() {
-    let place = Place::new();
+async fn an_own_change_is_seen_at_once(place: Place) {
     let store = place.open().await;
     add(&store, &["alice"]).await;
     for n in 0..20 {
@@ -49,9 +45,7 @@ async fn an_own_change_is_seen_at_once() {
     }
 }
 
-#[tokio::test]
-async fn who_was_away_too_long_forgets_everything() {
-    let place = Place::new();
+async fn who_was_away_too_long_forgets_everything(place: Place) {
     let (server, command) = (place.open().await, place.open().await);
     add(&command, &["alice", "bob"]).await;
     server.refresh().await.unwrap();
@@ -59,17 +53,14 @@ async fn who_was_away_too_long_forgets_everything() {
     let mut heard = server.changes();
     command.add_label("alice", "a").await.unwrap();
     command.add_label("alice", "b").await.unwrap();
-    let mut raw = raw(&place).await;
     let trim = "DELETE FROM changes WHERE revision < (SELECT MAX(revision) FROM changes)";
-    sqlx::query(trim).execute(&mut raw).await.unwrap();
+    place.raw(trim).await;
     server.refresh().await.unwrap();
     assert_eq!(server.cached("bob"), None);
     assert_eq!(*heard.try_recv().unwrap(), [Changed::Everything]);
 }
 
-#[tokio::test]
-async fn too_many_changes_are_one() {
-    let place = Place::new();
+async fn too_many_changes_are_one(place: Place) {
     let (server, command) = (place.open().await, place.open().await);
     add(&command, &["bob"]).await;
     server.refresh().await.unwrap();
@@ -80,9 +71,7 @@ async fn too_many_changes_are_one() {
     assert_eq!(server.cached("bob"), None);
 }
 
-#[tokio::test]
-async fn listeners_hear_what_ended() {
-    let place = Place::new();
+async fn listeners_hear_what_ended(place: Place) {
     let (server, command) = (place.open().await, place.open().await);
     let mut heard = server.changes();
     add(&command, &["alice"]).await;
@@ -108,9 +97,7 @@ async fn listeners_hear_what_ended() {
 
 /// Readers on two handles never see a revision go back, nor an old password after they were told of the
 /// new one, while writers on both handles change it.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn concurrent_writers_and_readers_agree() {
-    let place = Place::new();
+async fn concurrent_writers_and_readers_agree(place: Place) {
     let stores = [place.open().await, place.open().await];
     add(&stores[0], &["alice", "bob"]).await;
     let mut tasks = Vec::new();
@@ -153,29 +140,26 @@ async fn concurrent_writers_and_readers_agree() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn two_programs_make_one_new_store() {
-    for _ in 0..5 {
-        let place = Arc::new(Place::new());
-        let tasks: Vec<_> = (0..4)
-            .map(|n| {
-                let place = place.clone();
-                tokio::spawn(async move {
-                    let store = place.open().await;
-                    add(&store, &[&format!("user{n}")]).await;
-                })
+async fn several_programs_make_one_new_store(place: Place) {
+    let place = Arc::new(place);
+    let tasks: Vec<_> = (0..4)
+        .map(|n| {
+            let place = place.clone();
+            tokio::spawn(async move {
+                let store = place.open().await;
+                add(&store, &[&format!("user{n}")]).await;
             })
-            .collect();
-        for task in tasks {
-            task.await.unwrap();
-        }
-        assert_eq!(place.open().await.count_accounts().await.unwrap(), 4);
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
     }
+    assert_eq!(place.open().await.count_accounts().await.unwrap(), 4);
 }
 
 #[tokio::test]
 async fn a_backup_is_a_store() {
-    let place = Place::new();
+    let place = Place::file();
     let store = place.open().await;
     add(&store, &["alice"]).await;
     let copy = place.folder.path().join("o'copy.db");
@@ -193,7 +177,7 @@ async fn a_backup_is_a_store() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "prints figures"]
 async fn figures() {
-    let place = Place::new();
+    let place = Place::file();
     let store = place.open().await;
     store.add_group(&group("staff", Some(100))).await.unwrap();
     let many: Vec<_> = (0..20_000)
@@ -269,3 +253,13 @@ async fn figures() {
     }
     println!("audit event in batches of 1024: {:?}", start.elapsed() / (20 * 1024));
 }
+
+on_both![
+    several_programs_make_one_new_store,
+    a_change_elsewhere_drops_just_what_changed,
+    an_own_change_is_seen_at_once,
+    who_was_away_too_long_forgets_everything,
+    too_many_changes_are_one,
+    listeners_hear_what_ended,
+    concurrent_writers_and_readers_agree,
+];

@@ -6,7 +6,7 @@
 //!
 //! - [`Stage`] is the private folder of one case, and [`runner`] plays the cases.
 //! - [`Countersign`] is the server under test.
-//! - [`Postfix`], [`Exim`], [`DovecotAuth`], [`Saslauthd`] are the peers, [`sasl`] and
+//! - [`Postfix`], [`Exim`], [`DovecotAuth`], [`Saslauthd`], [`Postgres`] are the peers, [`sasl`] and
 //!   [`swaks()`] the clients that people really use, [`Terminal`] a person.
 //!
 //! Whatever cannot be tried on this machine (no such program, not root) is
@@ -18,6 +18,7 @@ mod dovecot;
 mod exim;
 pub mod guard;
 mod postfix;
+mod postgres;
 mod process;
 mod program;
 pub mod runner;
@@ -32,6 +33,7 @@ pub use countersign::{Config, Countersign, Profile, binary, user};
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use exim::Exim;
 pub use postfix::Postfix;
+pub use postgres::Postgres;
 pub use process::{Finished, Peer, run, wait_for};
 pub use program::{need, need_root, peers_folder};
 pub use saslauthd::Saslauthd;
