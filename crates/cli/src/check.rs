@@ -21,8 +21,11 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
     let config = &place.config;
     let checkers = block_on(build(&place))?;
     println!("data       {}", config.data.display());
-    let exists = if config.store.exists() { "" } else { " (made by the first start)" };
-    println!("accounts   {}{exists}", config.store.display());
+    let exists = match block_on(place.store_if_made())?.is_some() {
+        true => "",
+        false => " (made by the first start)",
+    };
+    println!("accounts   {}{exists}", config.store);
     match config.audit.enabled {
         true => println!("audit      {}", config.data.join(&config.audit.path).display()),
         false => println!("audit      off: no attempt is recorded"),
@@ -83,10 +86,7 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
 
 /// Where the group table's sources contradict each other.
 async fn conflicts(place: &Place) -> Result<Vec<String>, Failure> {
-    if !place.config.store.exists() {
-        return Ok(Vec::new());
-    }
-    let store = place.store().await?;
+    let Some(store) = place.store_if_made().await? else { return Ok(Vec::new()) };
     let conflicts = Groups::new(store.clone(), &place.config.groups).conflicts().await;
     store.close().await;
     Ok(conflicts?)
@@ -100,9 +100,9 @@ pub(crate) type Built = Vec<Result<Arc<dyn Checker>, String>>;
 pub(crate) async fn build(place: &Place) -> Result<Built, Failure> {
     let folder = tempfile::tempdir()
         .map_err(|error| Failure::broken(format!("cannot make a temporary folder: {error}")))?;
-    let store = match place.config.store.exists() {
-        true => place.store().await?,
-        false => Store::open(folder.path().join("accounts.db"), OpenOptions::create()).await?,
+    let store = match place.store_if_made().await? {
+        Some(store) => store,
+        None => Store::open(folder.path().join("accounts.db"), OpenOptions::create()).await?,
     };
     let parts = Parts {
         store: store.clone(),

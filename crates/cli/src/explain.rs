@@ -29,7 +29,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<(), Failure> {
     println!("{} at {}\n\naccount", shown(name), shown(service));
     match &account {
         Some(account) => user::details(account),
-        None => println!("there is no account of this name in {}", place.config.store.display()),
+        None => println!("there is no account of this name in {}", place.config.store),
     }
     would(&place, account.as_ref(), mechanism.as_deref())?;
     println!("\nlast decisions");

@@ -10,7 +10,7 @@ use countersign_server::control::{self, Told};
 use countersign_server::paths;
 use countersign_server::registry::Registry;
 use countersign_server::world::SystemWorld;
-use countersign_store::{OpenOptions, Store};
+use countersign_store::{OpenOptions, Store, StoreError};
 
 use crate::args::PlaceArgs;
 use crate::failure::Failure;
@@ -37,6 +37,16 @@ impl Place {
         // One look at a few accounts: no use for a copy in memory or many readers.
         let options = OpenOptions::default().cache_capacity(0).readers(1);
         Ok(Store::open(&self.config.store, options).await?)
+    }
+
+    /// The store, or nothing where no server has made one yet.
+    pub(crate) async fn store_if_made(&self) -> Result<Option<Store>, Failure> {
+        let options = OpenOptions::default().cache_capacity(0).readers(1);
+        match Store::open(&self.config.store, options).await {
+            Ok(store) => Ok(Some(store)),
+            Err(StoreError::Missing { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// An administrator at work on the store, in the name of this process's user.

@@ -19,6 +19,9 @@ use crate::run::StartError;
 /// How often the store is asked whether another process changed it. The command line does not wait for
 /// this: it says so through the control socket.
 const WATCH_EVERY: Duration = Duration::from_millis(200);
+/// How long accounts in memory are believed after the last look that succeeded. A server that cannot see
+/// what others change answers "try later" from then on.
+pub(crate) const COPY_IS_TRUE_FOR: Duration = Duration::from_secs(1);
 /// The most recent records that one flush takes: with the interval, the bound of what it costs.
 const FLUSH_LIMIT: usize = 500;
 /// How many looks there are between two sweeps of the sessions: a minute's.

@@ -173,7 +173,9 @@ impl Server {
         tokio::task::spawn_blocking(|| {
             tracing::info!(libraries = countersign_checkers::hash::libraries(), "password hashes");
         });
-        let store = StoreOptions::create().cache_capacity(config.limits.cached_accounts);
+        let store = StoreOptions::create()
+            .cache_capacity(config.limits.cached_accounts)
+            .stale_after(housekeeping::COPY_IS_TRUE_FOR);
         let store = Store::open(&config.store, store).await?;
         let engine = Arc::new(engine(&config, &store, &pool)?);
         let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);

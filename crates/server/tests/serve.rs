@@ -386,12 +386,13 @@ fn who_is_killed_leaves_nothing_in_the_way() {
     assert!(folder.path().join("run/dovecot-auth").exists(), "what a killed server leaves");
     // Not even what said that it was ready, before the next one is.
     let config = config(folder.path());
-    std::fs::rename(&config.store, folder.path().join("away")).unwrap();
-    std::fs::create_dir(&config.store).unwrap();
+    let store = folder.path().join("accounts.db");
+    std::fs::rename(&store, folder.path().join("away")).unwrap();
+    std::fs::create_dir(&store).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(refused(config));
     assert!(!folder.path().join("run/ready").exists());
-    std::fs::remove_dir(folder.path().join("accounts.db")).unwrap();
+    std::fs::remove_dir(store).unwrap();
     let (ended_well, written) = Process::start(folder.path()).signal("TERM");
     assert!(ended_well, "{written}");
 }

@@ -7,14 +7,13 @@ use std::time::Duration;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// There is no such file, and opening did not ask for a new one.
+    /// There is no such file, or the database is empty, and opening did not ask for a new one.
     #[error(
-        "there is no account store at {}: start the server once, which creates it, or name the right folder",
-        path.display()
+        "there is no account store at {place}: start the server once, which creates it, or name the right one"
     )]
     Missing {
         /// Where it was looked for.
-        path: PathBuf,
+        place: String,
     },
     /// The file or database is something else, or its content is damaged.
     #[error(

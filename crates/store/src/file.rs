@@ -17,7 +17,7 @@ pub(crate) fn prepare(path: &Path, make: bool) -> Result<(), StoreError> {
         }),
         Ok(found) => check_mode(path, &found),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !make => {
-            Err(StoreError::Missing { path: path.to_owned() })
+            Err(StoreError::Missing { place: path.display().to_string() })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => match create(path) {
             // Another program was quicker.

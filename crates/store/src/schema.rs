@@ -59,7 +59,9 @@ fn version(tables: &[String], db: &Database, create: bool) -> Result<Option<()>,
         true => Ok(Some(())),
         false if !tables.is_empty() => Err(db.damaged("it is another program's database")),
         false if create => Ok(None),
-        false => Err(db.damaged("it is empty")),
+        // A file is made by whoever wants a store there, so an empty one is the rest of something.
+        false if db.is_file() => Err(db.damaged("it is empty")),
+        false => Err(StoreError::Missing { place: db.place().to_owned() }),
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
@@ -35,13 +35,24 @@ pub struct OpenOptions {
     pub cache_capacity: usize,
     /// How long any call waits for another writer, in this process or elsewhere.
     pub deadline: Duration,
-    /// How many reads run at the same time (one thread each, started on first use).
+    /// How many reads run at the same time: a thread each in SQLite, two connections each in PostgreSQL, made
+    /// when they are needed.
     pub readers: u32,
+    /// How long the copy in memory is believed after the last [`Store::watch`] or [`Store::refresh`] that
+    /// succeeded. Then the database is asked, and its error is the answer: a node that is cut off must not
+    /// let in whom another one has disabled. `None`: for ever, for a program that does not watch.
+    pub stale_after: Option<Duration>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { create: false, cache_capacity: 10_000, deadline: Duration::from_secs(5), readers: 4 }
+        Self {
+            create: false,
+            cache_capacity: 10_000,
+            deadline: Duration::from_secs(5),
+            readers: 4,
+            stale_after: None,
+        }
     }
 }
 
@@ -68,6 +79,12 @@ impl OpenOptions {
     pub fn readers(self, readers: u32) -> Self {
         Self { readers, ..self }
     }
+
+    /// See [`OpenOptions::stale_after`].
+    #[must_use]
+    pub fn stale_after(self, limit: Duration) -> Self {
+        Self { stale_after: Some(limit), ..self }
+    }
 }
 
 /// An open account store. Clones are the same store.
@@ -81,6 +98,10 @@ pub(crate) struct Inner {
     pub(crate) copies: Copies,
     /// The revision up to which `copies` is true.
     seen: AtomicI64,
+    stale_after: Option<Duration>,
+    born: Instant,
+    /// Milliseconds after `born` at which the last look at the revision began that succeeded.
+    looked: AtomicU64,
     /// One reader of `changes` at a time, so that `seen` only ever names what was thrown out.
     refreshing: tokio::sync::Mutex<()>,
     changes: broadcast::Sender<Arc<[Changed]>>,
@@ -99,18 +120,22 @@ impl Store {
         options: OpenOptions,
     ) -> Result<Self, StoreError> {
         let location = location.into();
-        let OpenOptions { create, cache_capacity, deadline, readers } = options;
+        let OpenOptions { create, cache_capacity, deadline, readers, stale_after } = options;
         if let Some(path) = location.file() {
             file::prepare(path, create)?;
         }
         let db = Database::open(&location, deadline, readers).await?;
         schema::migrate(&db, create).await?;
+        let born = Instant::now();
         let row = db.row(REVISION, args![]).await?;
         let seen = row.map_or(Ok(0), |row| row.int(0))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 db,
                 copies: Copies::new(cache_capacity),
+                stale_after,
+                born,
+                looked: AtomicU64::new(0),
                 seen: AtomicI64::new(seen),
                 refreshing: tokio::sync::Mutex::new(()),
                 changes: broadcast::channel(LISTENER_LAG).0,
@@ -122,8 +147,8 @@ impl Store {
     /// that name. A name that no account can have is answered without asking anybody.
     ///
     /// # Errors
-    /// What the database says. An account that is in the copy is given even when the database is away;
-    /// whoever must not serve what it cannot check looks at the result of [`Store::watch`].
+    /// What the database says. An account that is in the copy is given even when the database is away, for
+    /// as long as [`OpenOptions::stale_after`] says.
     pub async fn account(&self, name: &str) -> Result<Option<Arc<Account>>, StoreError> {
         if let Some(found) = self.cached(name) {
             return Ok(found);
@@ -138,10 +163,8 @@ impl Store {
     /// [`Store::account`]. `Some(None)`: nobody has that name.
     pub fn cached(&self, name: &str) -> Option<Option<Arc<Account>>> {
         // No account has a name that breaks the rules, so what breaks them is never in the copy either.
-        self.inner
-            .copies
-            .look(name)
-            .or_else(|| crate::check_user_name(name).is_err().then_some(None))
+        let copy = if self.inner.is_stale() { None } else { self.inner.copies.look(name) };
+        copy.or_else(|| crate::check_user_name(name).is_err().then_some(None))
     }
 
     /// The revision up to which the copy in memory is true. It rises with every change of an account or a
@@ -168,10 +191,12 @@ impl Store {
     /// # Errors
     /// What the database says.
     pub async fn watch(&self) -> Result<bool, StoreError> {
+        let began = self.inner.born.elapsed();
         self.inner.db.look()?;
         let row = self.inner.db.row(REVISION, args![]).await?;
         let now = row.map_or(Ok(0), |row| row.int(0))?;
         if now == self.revision() {
+            self.inner.looked(began);
             return Ok(false);
         }
         self.refresh().await?;
@@ -234,8 +259,22 @@ impl std::fmt::Debug for Store {
 const REVISION: &str = "SELECT value FROM counters WHERE name = 'revision'";
 
 impl Inner {
+    /// Whether the copy may say what is no longer so.
+    fn is_stale(&self) -> bool {
+        let Some(limit) = self.stale_after else { return false };
+        let looked = Duration::from_millis(self.looked.load(Ordering::Acquire));
+        self.born.elapsed().saturating_sub(looked) > limit
+    }
+
+    /// The copy was true at `began`.
+    fn looked(&self, began: Duration) {
+        let began = u64::try_from(began.as_millis()).unwrap_or(u64::MAX);
+        self.looked.fetch_max(began, Ordering::AcqRel);
+    }
+
     async fn refresh(&self) -> Result<i64, StoreError> {
         let _one = self.refreshing.lock().await;
+        let began = self.born.elapsed();
         let seen = self.seen.load(Ordering::Acquire);
         // One statement, so that the revision and the changes up to it are of the same moment.
         let sql = "SELECT n.value, (SELECT MIN(revision) FROM changes), c.kind, c.name \
@@ -245,6 +284,7 @@ impl Inner {
         let Some(first) = rows.first() else { return Ok(seen) };
         let now = first.int(0)?;
         if now == seen {
+            self.looked(began);
             return Ok(now);
         }
         let oldest = first.maybe_int(1)?;
@@ -259,6 +299,7 @@ impl Inner {
         };
         self.copies.drop_changed(&changes);
         self.seen.store(now, Ordering::Release);
+        self.looked(began);
         // Nobody listening is no error.
         let _ = self.changes.send(changes.into());
         Ok(now)

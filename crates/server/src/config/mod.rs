@@ -6,6 +6,7 @@
 
 mod error;
 mod sections;
+mod store;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 use countersign::{Checker, Fault, Order};
 use countersign_checkers::hash::Recipe;
+use countersign_store::Location;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -21,9 +23,9 @@ use toml::de::{DeTable, DeValue, Deserializer};
 pub use error::ConfigError;
 pub use sections::{
     AccountsPolicy, AuditSection, DovecotSection, HttpSection, LimitsSection, LogFormat, LogLevel,
-    LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection, StoreSection,
-    TlsSection,
+    LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection, TlsSection,
 };
+pub use store::StoreSection;
 
 use crate::audit::Audit;
 use crate::front::tls::{Tls, TlsFiles};
@@ -39,7 +41,7 @@ pub struct Config {
     /// Relative paths to sockets, the store and the audit file are below it.
     pub data: PathBuf,
     /// Where the accounts are.
-    pub store: PathBuf,
+    pub store: Location,
     /// HTTP listeners by name.
     pub http: BTreeMap<String, HttpSection>,
     /// Dovecot listeners by name.
@@ -72,7 +74,7 @@ pub struct Config {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Sections {
-    store: StoreSection,
+    store: Option<Spanned<StoreSection>>,
     listen: Option<ListenSection>,
     policy: PolicySection,
     audit: AuditSection,
@@ -144,11 +146,19 @@ impl Config {
         if let Err(why) = groups.get_ref().check() {
             return Err(ConfigError::at(groups.span(), why));
         }
+        let store = sections.store.unwrap_or_else(|| Spanned::new(0..0, StoreSection::default()));
+        // The table's name and not its lines, which may show a password.
+        let header = store.span().start
+            ..text[store.span().start..]
+                .find('\n')
+                .map_or(store.span().end, |line| store.span().start + line);
+        let store = store.get_ref().location(data);
+        let store = store.map_err(|why| ConfigError::at(header, format!("[store] {why}")))?;
         let listen = sections.listen.unwrap_or_else(ListenSection::built_in);
         check_retention(&sections.audit)?;
         Ok(Self {
             data: data.to_owned(),
-            store: data.join(&sections.store.path),
+            store,
             http: listen.http,
             dovecot: listen.dovecot,
             saslauthd: listen.saslauthd,
@@ -430,7 +440,7 @@ mod tests {
         let config = parse("").unwrap();
         assert_eq!(config.checkers[0].0, "accounts.main");
         assert_eq!(config.http["main"].address.to_string(), "127.0.0.1:8080");
-        assert_eq!(config.store, Path::new("/data/accounts.db"));
+        assert_eq!(config.store.file(), Some(Path::new("/data/accounts.db")));
         assert!(config.audit.enabled);
     }
 

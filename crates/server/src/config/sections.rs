@@ -14,20 +14,6 @@ use crate::audit::{Keeping, OnFailure};
 use crate::front::dovecot::OnFault;
 use crate::front::http::{CookieDomain, LoginPage, Part, Parts, ReturnTo, TrustedProxies};
 
-/// `[store]`
-#[derive(Debug, Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct StoreSection {
-    /// The database file.
-    pub path: PathBuf,
-}
-
-impl Default for StoreSection {
-    fn default() -> Self {
-        Self { path: "accounts.db".into() }
-    }
-}
-
 /// `[listen.http.NAME]`
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
