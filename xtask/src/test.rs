@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use countersign_interop::{Postgres, Trouble};
+
 use crate::packages;
 use crate::report::{Report, Row};
 use crate::steps::{LONG, SHORT, ask, cargo, heading, must, root, target, there, watch};
@@ -15,6 +17,9 @@ const INTEROP: &str = "countersign-interop";
 /// A file that tests write a line `name<TAB>reason` into when they find at run time that
 /// this machine cannot run them. It makes them "not run" in the report.
 const NOT_RUN: &str = "COUNTERSIGN_NOT_RUN";
+
+/// The URL of a database that tests on PostgreSQL may use; without it they are not run.
+const POSTGRES: &str = "COUNTERSIGN_TEST_POSTGRES";
 
 pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
     let mut install = true;
@@ -36,8 +41,15 @@ pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
     report.add(Row::single("format", must(&mut cargo(&["fmt", "--all", "--check"]), SHORT)));
 
     heading("lints");
-    let words = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
-    report.add(Row::single("lints: workspace", must(&mut cargo(&words), LONG)));
+    // With every feature and with none.
+    for (name, features) in
+        [("lints: workspace", None), ("lints: features", Some("--all-features"))]
+    {
+        let words = ["clippy", "--workspace", "--all-targets"];
+        let words: Vec<_> =
+            words.into_iter().chain(features).chain(["--", "-D", "warnings"]).collect();
+        report.add(Row::single(name, must(&mut cargo(&words), LONG)));
+    }
     // Alone, because in a workspace one package's features hide another's missing ones. Not
     // with test targets: a dev-dependency would hide them as well.
     let mut alone = Row::new("lints: each package alone");
@@ -51,9 +63,19 @@ pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
     report.add(alone);
 
     heading("tests");
-    for row in tests(&["test", "--workspace", "--exclude", INTEROP, "--no-fail-fast"], &[])? {
+    // The store's tests run on both databases, each in a schema of its own on this server.
+    let postgres = Postgres::start().and_then(|server| Ok((server.database()?, server)));
+    let mut variables = Vec::new();
+    match &postgres {
+        Ok((url, _)) => variables.push((POSTGRES, url.into())),
+        Err(Trouble::NotRun(why)) => report.add(Row::missing("tests on PostgreSQL", why.clone())),
+        Err(trouble) => report.add(Row::single("PostgreSQL starts", Err(trouble.to_string()))),
+    }
+    let words = ["test", "--workspace", "--exclude", INTEROP, "--all-features", "--no-fail-fast"];
+    for row in tests(&words, &variables)? {
         report.add(row);
     }
+    drop(postgres);
 
     heading("documentation");
     let mut doc = cargo(&["doc", "--workspace", "--no-deps", "--document-private-items"]);

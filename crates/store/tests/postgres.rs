@@ -143,12 +143,12 @@ async fn refusals_name_the_reason_and_never_the_password() {
         let error = Store::open(url, OpenOptions::default()).await.unwrap_err();
         let said = error.to_string();
         assert!(said.contains("127.0.0.1"), "{said}");
-        assert!(!said.contains(Postgres::PASSWORD) && !said.contains("other"), "{said}");
+        assert!(!said.contains(Postgres::PASSWORD) && !said.contains("wr0ng"), "{said}");
         (error, said)
     };
     let (error, said) = refused(&url).await;
     assert!(matches!(error, StoreError::Missing { .. }), "{said}");
-    let (error, said) = refused(&url.replace(Postgres::PASSWORD, "other")).await;
+    let (error, said) = refused(&url.replace(Postgres::PASSWORD, "wr0ng")).await;
     assert!(matches!(error, StoreError::Refused { .. }), "{said}");
     assert!(said.contains("authentication failed"), "{said}");
     let (error, said) = refused(&postgres.url("nowhere")).await;

@@ -81,6 +81,7 @@ macro_rules! on_both {
         }
     };
 }
+#[allow(unused_imports)]
 pub(crate) use on_both;
 
 pub(crate) fn play(place: Place, test: impl AsyncFnOnce(Place)) {
