@@ -1,6 +1,9 @@
 //! The bodies of the fuzz targets, one function each: `fuzz/` feeds them what libFuzzer invents,
 //! `tests/corpora.rs` replays what is checked in. They panic when a promise of this crate is broken.
 
+use crate::dovecot::master::{
+    self, Handover, MASTER_LINE_LIMIT, MasterError, MasterLine, MasterReply,
+};
 use crate::dovecot::{
     AuthWriter, ClientLine, Dialect, InitialResponse, LINE_LIMIT, LineError, Lines, ServerHello,
     ServerLine, encode_ok, encode_response, escape, unescape,
@@ -110,6 +113,58 @@ pub fn dovecot_server(data: &[u8]) {
                 let _ = (refused.user(), refused.reason(), refused.code());
             }
             _ => {}
+        }
+    }
+}
+
+/// A whole stream from a client of a Dovecot master socket, and the same bytes taken for replies.
+pub fn dovecot_master(data: &[u8]) {
+    for line in Lines::new(data, MASTER_LINE_LIMIT).map_while(Result::ok) {
+        if let Ok(reply) = MasterReply::parse(line) {
+            let _ = format!("{reply:?}");
+        }
+        let mut out = Vec::new();
+        match MasterLine::parse(line) {
+            Ok(MasterLine::User(lookup)) => {
+                assert!(lookup.id != 0 && !lookup.user().is_empty());
+                let _ = (lookup.service(), lookup.remote_ip());
+                master::encode_user(&mut out, lookup.id, &lookup.user(), &[("x", Some(line))]);
+                match MasterReply::parse(out.trim_suffix_lf()) {
+                    Ok(MasterReply::User { id, user, fields }) => {
+                        assert_eq!((id, user), (lookup.id, lookup.user()));
+                        assert_eq!(fields.value("x").as_deref(), Some(line));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            Ok(MasterLine::List(list)) => {
+                let mask = list.mask();
+                master::encode_list(&mut out, list.id, mask.as_deref());
+                match MasterLine::parse(out.trim_suffix_lf()) {
+                    Ok(MasterLine::List(again)) => assert_eq!(again.mask(), mask),
+                    other => panic!("{other:?}"),
+                }
+            }
+            Ok(MasterLine::Request(login)) => {
+                let _ = login.session_pid();
+                let Handover { id, client_pid, client_id, cookie, .. } = login;
+                master::encode_request(&mut out, id, client_pid, client_id, cookie);
+                match MasterLine::parse(out.trim_suffix_lf()) {
+                    Ok(MasterLine::Request(again)) => {
+                        assert_eq!((again.id, again.cookie), (id, cookie));
+                        assert_eq!((again.client_pid, again.client_id), (client_pid, client_id));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            Err(MasterError::Rejected(rejected)) => {
+                master::encode_fail(&mut out, rejected.id, Some(&rejected.why.to_string()));
+                assert!(matches!(
+                    MasterReply::parse(out.trim_suffix_lf()),
+                    Ok(MasterReply::Fail { .. })
+                ));
+            }
+            Ok(_) | Err(MasterError::Framing(_)) => {}
         }
     }
 }

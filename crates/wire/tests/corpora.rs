@@ -16,6 +16,11 @@ fn dovecot_server() {
 }
 
 #[test]
+fn dovecot_master() {
+    replay::corpus("dovecot_master", fuzzing::dovecot_master);
+}
+
+#[test]
 fn saslauthd() {
     replay::corpus("saslauthd", fuzzing::saslauthd);
 }

@@ -33,6 +33,7 @@ mod client;
 mod decimal;
 mod escape;
 mod lines;
+pub mod master;
 mod reply;
 mod request;
 
