@@ -55,6 +55,9 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
     for (name, section) in &config.dovecot {
         socket(config, "dovecot", name, &section.path, section.mode.0);
     }
+    for (name, section) in &config.dovecot_master {
+        socket(config, "dovecot-master", name, &section.path, section.mode.0);
+    }
     for (name, section) in &config.saslauthd {
         socket(config, "saslauthd", name, &section.path, section.mode.0);
     }

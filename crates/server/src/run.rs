@@ -19,8 +19,10 @@ use crate::admin::Admin;
 use crate::config::{Config, ConfigError, LogFormat, LogLevel, LogSection};
 use crate::control;
 use crate::engine::Engine;
+use crate::front::dovecot::handover::Handovers;
+use crate::front::dovecot::master::{self, MasterOptions};
 use crate::front::http::HttpOptions;
-use crate::front::socket::{Socket, SocketError, SocketOptions};
+use crate::front::socket::{Socket, SocketError, SocketOptions, user_id};
 use crate::front::tls::{self, Tls};
 use crate::front::{Stop, Stopper, dovecot, http, saslauthd};
 use crate::groups::Groups;
@@ -302,6 +304,7 @@ fn start_pool(config: &Config) -> Result<HashPool, StartError> {
 struct Listeners {
     http: Vec<(TcpListener, HttpOptions)>,
     dovecot: Vec<(Socket, dovecot::DovecotOptions)>,
+    dovecot_master: Vec<(Socket, Arc<MasterOptions>)>,
     saslauthd: Vec<(Socket, saslauthd::SaslauthdOptions)>,
     control: Socket,
 }
@@ -317,7 +320,14 @@ impl Listeners {
             })
         };
         let control = socket(&control::path(&config.data), 0o600, &None, &None)?;
-        let mut listeners = Self { http: vec![], dovecot: vec![], saslauthd: vec![], control };
+        let mut listeners = Self {
+            http: vec![],
+            dovecot: vec![],
+            dovecot_master: vec![],
+            saslauthd: vec![],
+            control,
+        };
+        let handovers = (!config.dovecot_master.is_empty()).then(Handovers::default);
         for (name, section) in &config.http {
             let bound = TcpListener::bind(section.address).await;
             let listener = bound.map_err(system(&format!(
@@ -347,9 +357,25 @@ impl Listeners {
                 trust_client_certificates: section.trust_client_certificates,
                 connections: section.connections.max(1),
                 pending: section.pending.max(1),
+                handovers: handovers.clone(),
                 ..dovecot::DovecotOptions::default()
             };
             listeners.dovecot.push((bound, options));
+        }
+        for (name, section) in &config.dovecot_master {
+            let owners = section.owners.iter().map(|owner| user_id(owner));
+            let owners = owners.collect::<Result<_, _>>().map_err(|why| {
+                Fault::unavailable(format!("[listen.dovecot-master.{name}] owners: {why}"))
+            })?;
+            let bound = socket(&section.path, section.mode.0, &section.owner, &section.group)?;
+            let options = MasterOptions {
+                userdb: section.fields.clone(),
+                owners,
+                handovers: handovers.clone().unwrap_or_default(),
+                connections: section.connections.max(1),
+                patience: Duration::from_secs(60),
+            };
+            listeners.dovecot_master.push((bound, Arc::new(options)));
         }
         for section in config.saslauthd.values() {
             let bound = socket(&section.path, section.mode.0, &section.owner, &section.group)?;
@@ -396,6 +422,10 @@ impl Listeners {
         for (socket, options) in self.dovecot {
             tracing::info!(path = %socket.path().display(), "dovecot");
             tokio::spawn(dovecot::serve(socket, Arc::clone(engine), options, stop.clone()));
+        }
+        for (socket, options) in self.dovecot_master {
+            tracing::info!(path = %socket.path().display(), "dovecot-master");
+            tokio::spawn(master::serve(socket, Arc::clone(engine), options, stop.clone()));
         }
         for (socket, options) in self.saslauthd {
             tracing::info!(path = %socket.path().display(), "saslauthd");

@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use quick_cache::sync::Cache;
 
 use crate::records::{Account, Changed};
+use crate::store::Store;
 
 /// The right to put in what is read from now on, until the next invalidation.
 #[derive(Debug, Clone, Copy)]
@@ -84,9 +85,37 @@ impl Copies {
         }
     }
 
+    /// How many are here, names that nobody has among them.
+    pub(crate) fn count(&self) -> usize {
+        self.known.len() + self.unknown.len()
+    }
+
     #[cfg(test)]
     pub(crate) fn len(&self) -> (usize, usize) {
         (self.known.len(), self.unknown.len())
+    }
+}
+
+impl Store {
+    /// Throws names out of the copy in memory, or everything, and gives how many were there. Nobody needs
+    /// this to see a change; it is for administrators who want to be sure.
+    pub fn forget(&self, names: Option<&[&str]>) -> usize {
+        let copies = &self.inner.copies;
+        let (count, changed) = match names {
+            None => (copies.count(), vec![Changed::Everything]),
+            Some(names) => {
+                let changed = |name: &&str| Changed::Account((*name).to_owned());
+                let there = names.iter().filter(|name| copies.look(name).is_some());
+                (there.count(), names.iter().map(changed).collect())
+            }
+        };
+        copies.drop_changed(&changed);
+        count
+    }
+
+    /// How many names the copy in memory holds, those that nobody has among them.
+    pub fn copies(&self) -> usize {
+        self.inner.copies.count()
     }
 }
 

@@ -22,8 +22,9 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 pub use error::ConfigError;
 pub use sections::{
-    AccountsPolicy, AuditSection, DovecotSection, HttpSection, LimitsSection, LogFormat, LogLevel,
-    LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection, TlsSection,
+    AccountsPolicy, AuditSection, DovecotMasterSection, DovecotSection, HttpSection, LimitsSection,
+    LogFormat, LogLevel, LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection,
+    TlsSection,
 };
 pub use store::StoreSection;
 
@@ -46,6 +47,8 @@ pub struct Config {
     pub http: BTreeMap<String, HttpSection>,
     /// Dovecot listeners by name.
     pub dovecot: BTreeMap<String, DovecotSection>,
+    /// Dovecot master listeners by name.
+    pub dovecot_master: BTreeMap<String, DovecotMasterSection>,
     /// saslauthd listeners by name.
     pub saslauthd: BTreeMap<String, SaslauthdSection>,
     /// The checkers, in the order in which they are asked, as `kind.name`.
@@ -94,6 +97,8 @@ struct Sections {
 struct ListenSection {
     http: BTreeMap<String, HttpSection>,
     dovecot: BTreeMap<String, DovecotSection>,
+    #[serde(rename = "dovecot-master")]
+    dovecot_master: BTreeMap<String, DovecotMasterSection>,
     saslauthd: BTreeMap<String, SaslauthdSection>,
 }
 
@@ -161,6 +166,7 @@ impl Config {
             store,
             http: listen.http,
             dovecot: listen.dovecot,
+            dovecot_master: listen.dovecot_master,
             saslauthd: listen.saslauthd,
             checkers,
             order: sections.policy.order.into(),
@@ -285,6 +291,8 @@ impl ListenSection {
         Self {
             http: BTreeMap::from([("main".into(), HttpSection::default())]),
             dovecot: BTreeMap::from([("main".into(), DovecotSection::default())]),
+            // Nobody needs it before Dovecot is told where it is.
+            dovecot_master: BTreeMap::new(),
             saslauthd: BTreeMap::from([("main".into(), SaslauthdSection::default())]),
         }
     }
@@ -477,6 +485,10 @@ mod tests {
             (
                 "[groups]\nmap = { a = 1, b = 1 }",
                 vec!["countersign.toml:1", "both have the number 1"],
+            ),
+            (
+                "[listen.dovecot-master.m]\nfields = { home = \"/srv/{user\" }",
+                vec!["countersign.toml:2", "/srv/mail/{user}"],
             ),
             ("[listen.dovecot.m]\nmode = \"rw\"", vec!["countersign.toml:2:8", "0660"]),
             ("[audit]\nrotate_size = \"64M\"", vec!["countersign.toml:2:15", "64MiB"]),

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use crate::audit::{Keeping, OnFailure};
 use crate::front::dovecot::OnFault;
+use crate::front::dovecot::userdb::Userdb;
 use crate::front::http::{CookieDomain, LoginPage, Part, Parts, ReturnTo, TrustedProxies};
 
 /// `[listen.http.NAME]`
@@ -117,6 +118,40 @@ impl Default for DovecotSection {
             trust_client_certificates: false,
             connections: 4096,
             pending: 1024,
+        }
+    }
+}
+
+/// `[listen.dovecot-master.NAME]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DovecotMasterSection {
+    /// The socket.
+    pub path: PathBuf,
+    /// Its mode.
+    pub mode: Mode,
+    /// Its owner.
+    pub owner: Option<String>,
+    /// Its group.
+    pub group: Option<String>,
+    /// Who may ask everything, by name or number, besides root and the server's own user.
+    pub owners: Vec<String>,
+    /// What is told of a user where the account itself does not say it.
+    pub fields: Userdb,
+    /// Connections at a time.
+    pub connections: usize,
+}
+
+impl Default for DovecotMasterSection {
+    fn default() -> Self {
+        Self {
+            path: "run/dovecot-master".into(),
+            mode: Mode(0o600),
+            owner: None,
+            group: None,
+            owners: Vec::new(),
+            fields: Userdb::default(),
+            connections: 1024,
         }
     }
 }

@@ -5,6 +5,9 @@
 //! socket write; the others go on beside it, each under its own deadline.
 
 mod connection;
+pub mod handover;
+pub mod master;
+pub mod userdb;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,12 +18,13 @@ use countersign_sasl::EXTERNAL;
 use countersign_wire::dovecot::{MechanismFlag, MechanismOffer};
 use tokio::sync::Semaphore;
 
+use self::handover::Handovers;
 use crate::engine::Engine;
 use crate::front::socket::Socket;
 use crate::front::{Stop, next_connection};
 
 /// How a listener behaves.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct DovecotOptions {
     /// What to do when a backend is away.
     pub on_fault: OnFault,
@@ -34,6 +38,8 @@ pub struct DovecotOptions {
     /// How long a client may take for its greeting, for the rest of a line, and to read the replies that
     /// are there.
     pub patience: Duration,
+    /// Where logins wait that a client hands over (`nologin` not said); none: nobody could ask for them.
+    pub handovers: Option<Handovers>,
 }
 
 impl Default for DovecotOptions {
@@ -44,6 +50,7 @@ impl Default for DovecotOptions {
             connections: 4096,
             pending: 1024,
             patience: Duration::from_secs(60),
+            handovers: None,
         }
     }
 }

@@ -178,7 +178,8 @@ fn give_to(path: &Path, options: &SocketOptions) -> Result<(), String> {
         .map_err(|error| format!("cannot set its mode through /proc ({error})"))
 }
 
-fn user_id(name: &str) -> Result<u32, String> {
+/// A user's number, by name or number.
+pub(crate) fn user_id(name: &str) -> Result<u32, String> {
     if let Ok(number) = name.parse() {
         return Ok(number);
     }

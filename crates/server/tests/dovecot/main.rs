@@ -4,6 +4,7 @@ mod connections;
 mod greeting;
 mod hostile;
 mod logins;
+mod master;
 mod neighbours;
 mod peer;
 #[path = "../sockets/mod.rs"]

@@ -1,5 +1,6 @@
 //! One connection of a mail server.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use countersign::{
     Answers, Challenge, Denial, Fault, Identity, Peer, Public, Reason, Request, Secret, Transport,
     Verified, World,
 };
+use countersign_wire::dovecot::master::Cookie;
 use countersign_wire::dovecot::{
     AuthRequest, ClientLine, Dialect, Fail, FailCode, Handshake, InitialResponse, LINE_LIMIT,
     LineError, Lines, MAJOR, Secured, encode_cont, encode_ok,
@@ -21,6 +23,7 @@ use tokio::net::UnixStream;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
+use super::handover::{Handed, Origin};
 use super::{OnFault, Shared, announced, supports};
 use crate::audit::Ledger;
 use crate::engine::{Engine, Login, Turn, Unsettled, malformed};
@@ -68,6 +71,13 @@ struct Connection<'e> {
     /// The last login's peer: the next is usually the same.
     peer: Option<Arc<Peer>>,
     uid: Option<u32>,
+    cookie: Cookie,
+    /// The client's process id, from its greeting.
+    pid: u32,
+    /// Mechanisms of logins that somebody will ask for on a master socket.
+    to_hand_over: HashMap<u32, Cow<'static, str>>,
+    /// Whether any was handed over.
+    handed_over: bool,
     closing: bool,
     /// When what the client owes us (its greeting, the rest of a line) is overdue.
     overdue: Option<Instant>,
@@ -112,6 +122,10 @@ pub(super) async fn serve(
         serial: 0,
         peer: None,
         uid,
+        cookie: Cookie(cookie),
+        pid: 0,
+        to_hand_over: HashMap::new(),
+        handed_over: false,
         closing: false,
         overdue: None,
         turns: 0,
@@ -255,7 +269,10 @@ impl<'e> Connection<'e> {
                 tracing::warn!(major, "a client of the dovecot socket says VERSION out of place");
                 self.closing = true;
             }
-            Ok(ClientLine::Cpid(_)) => self.greeted = Greeted::Yes,
+            Ok(ClientLine::Cpid(pid)) => {
+                self.pid = pid;
+                self.greeted = Greeted::Yes;
+            }
             Ok(ClientLine::Unknown(_)) => {}
             Ok(_) | Err(LineError::Rejected(_)) if self.greeted != Greeted::Yes => {
                 tracing::warn!("a client of the dovecot socket logs somebody in before its CPID");
@@ -296,6 +313,9 @@ impl<'e> Connection<'e> {
                 Denial::new(Reason::Unsupported).because("a mechanism that is not offered");
             return self.refuse(id, &peer, &denial, "Unsupported authentication mechanism");
         };
+        if !request.nologin() && self.shared.options.handovers.is_some() {
+            self.to_hand_over.insert(id, mechanism.clone());
+        }
         let initial = match request.take_initial() {
             InitialResponse::Absent => None,
             InitialResponse::Empty => Some(Secret::default()),
@@ -336,6 +356,7 @@ impl<'e> Connection<'e> {
         }
         // One that runs is let run to its end, for the record; its reply goes nowhere.
         self.running.remove(&id);
+        self.disown(id);
     }
 
     /// Polls a login once. Most are done then; the others go on beside the connection.
@@ -372,6 +393,10 @@ impl<'e> Connection<'e> {
     fn tell(&mut self, finished: Finished) {
         let Finished { id, mut unsettled, .. } = finished;
         unsettled.refuse_grant(misread);
+        let mechanism = self.to_hand_over.remove(&id);
+        if let Some(mechanism) = &mechanism {
+            unsettled.refuse_grant(|who| self.hand_over(id, who, mechanism));
+        }
         match self.engine.settle(unsettled, &mut self.ledger) {
             Turn::Ask(ask, login) => {
                 let challenge = match ask.round.questions.first().and_then(|q| q.challenge.as_ref())
@@ -381,6 +406,7 @@ impl<'e> Connection<'e> {
                 };
                 encode_cont(&mut self.output, id, challenge);
                 self.waiting.insert(id, login);
+                self.to_hand_over.extend(mechanism.map(|mechanism| (id, mechanism)));
             }
             Turn::Granted(who, _session) => {
                 let user = who.subject.name().unwrap_or("anonymous");
@@ -397,6 +423,26 @@ impl<'e> Connection<'e> {
                 tracing::debug!(%misuse, "a login broke its mechanism's rules");
                 fail(Public::Denied, None).encode(&mut self.output, id);
             }
+        }
+    }
+
+    /// Keeps a login for whoever asks for it on a master socket.
+    fn hand_over(&mut self, id: u32, who: &Verified<Identity>, mechanism: &str) -> Option<Denial> {
+        let handovers = self.shared.options.handovers.as_ref()?;
+        let origin = Origin { pid: self.pid, id, cookie: self.cookie };
+        let handed = Handed { who: Arc::new((**who).clone()), mechanism: mechanism.to_owned() };
+        self.handed_over = true;
+        let kept = handovers.keep(origin, handed, self.engine.world.steady_ns());
+        let detail = "too many logins wait to be asked for on a master socket";
+        (!kept).then(|| Denial::new(Reason::TooMany).because(detail))
+    }
+
+    /// Nobody will ask for this login any more.
+    fn disown(&mut self, id: u32) {
+        self.to_hand_over.remove(&id);
+        if let (true, Some(handovers)) = (self.handed_over, &self.shared.options.handovers) {
+            let origin = Origin { pid: self.pid, id, cookie: self.cookie };
+            handovers.take(origin, self.engine.world.steady_ns());
         }
     }
 
@@ -423,6 +469,7 @@ impl<'e> Connection<'e> {
     /// Gives up whatever is pending under an id. One that runs ends unheard.
     fn forget(&mut self, id: u32) {
         self.running.remove(&id);
+        self.to_hand_over.remove(&id);
         if let Some(login) = self.waiting.remove(&id) {
             self.engine.cancel(login, &mut self.ledger);
         }
@@ -432,6 +479,9 @@ impl<'e> Connection<'e> {
     /// to its end, which its deadline brings: who hangs up early must not guess without a record.
     async fn end(self) {
         let Self { stream, engine, mut ledger, waiting, mut tasks, mut input, .. } = self;
+        if let (true, Some(handovers)) = (self.handed_over, &self.shared.options.handovers) {
+            handovers.forget(self.cookie);
+        }
         drop(stream);
         input.zeroize();
         for login in waiting.into_values() {

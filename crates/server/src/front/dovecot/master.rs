@@ -18,7 +18,6 @@ use countersign_wire::dovecot::master::{
 use countersign_wire::dovecot::{Field, Lines, MAJOR};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::net::unix::UCred;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -57,12 +56,14 @@ pub async fn serve(
         let next = next_connection(&slots, socket.path(), &mut stop, accept).await;
         let Some(next) = next else { return };
         let Some((slot, (stream, _))) = next else { continue };
-        let (engine, options, mut stop) =
-            (Arc::clone(&engine), Arc::clone(&options), stop.clone());
+        let (engine, options, mut stop) = (Arc::clone(&engine), Arc::clone(&options), stop.clone());
         tokio::spawn(async move {
             let peer = stream.peer_cred().ok();
-            let mut connection =
-                Connection { stream, engine: &engine, options: &options, peer, output: vec![] };
+            let uid = peer.map(|peer| peer.uid());
+            let rights = Rights::of(uid, nix::unistd::geteuid().as_raw(), &options.owners);
+            let pid = peer.and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
+            let (engine, options, output) = (&*engine, &*options, Vec::new());
+            let mut connection = Connection { stream, engine, options, rights, pid, output };
             // An error means that the client is gone or does not read; there is nobody to tell.
             let _ = connection.run(&mut stop).await;
             drop(slot);
@@ -74,7 +75,9 @@ struct Connection<'e> {
     stream: UnixStream,
     engine: &'e Engine,
     options: &'e MasterOptions,
-    peer: Option<UCred>,
+    rights: Rights,
+    /// The client's process id, as the kernel says it.
+    pid: Option<u32>,
     output: Vec<u8>,
 }
 
@@ -106,7 +109,7 @@ impl Connection<'_> {
                 read = read => if read? == 0 { return Ok(()) },
             }
             let mut lines = Lines::new(&input, MASTER_LINE_LIMIT);
-            while let Some(line) = lines.next() {
+            for line in lines.by_ref() {
                 let line = line.map_err(|error| strange(&error))?;
                 if !greeted {
                     match MasterLine::parse(line) {
@@ -147,26 +150,23 @@ impl Connection<'_> {
         Ok(())
     }
 
-    /// Whether the other side may ask everything.
     fn is_owner(&self) -> bool {
-        self.peer.is_some_and(|peer| {
-            let uid = peer.uid();
-            uid == 0 || uid == nix::unistd::geteuid().as_raw() || self.options.owners.contains(&uid)
-        })
+        self.rights == Rights::Everything
     }
 
     fn refuse(&mut self, id: u32) {
-        let uid = self.peer.map(|peer| peer.uid());
-        tracing::warn!(?uid, "a client of a master socket asks for more than its user may know");
+        let who = self.rights;
+        tracing::warn!(?who, "a client of a master socket asks for more than its user may know");
         encode_fail(&mut self.output, id, Some("Not allowed for this user"));
     }
 
     async fn user(&mut self, lookup: Lookup<'_>) {
         let id = lookup.id;
         let Some(account) = self.account(&lookup).await else { return };
-        let Some(fields) = self.fields(id, &account.name, &account.attributes).await else { return };
-        let own = || fields.get("uid").and_then(|uid| uid.parse().ok()) == self.peer.map(|p| p.uid());
-        if !self.is_owner() && !own() {
+        let Some(fields) = self.fields(id, &account.name, &account.attributes).await else {
+            return;
+        };
+        if !self.rights.cover(fields.get("uid").map(String::as_str)) {
             // As if there were no such user: what there is, is not for this one to know.
             return encode_not_found(&mut self.output, id);
         }
@@ -185,7 +185,9 @@ impl Connection<'_> {
             let reason = Some("The account is disabled or has expired");
             return encode_fail(&mut self.output, id, reason);
         }
-        let Some(fields) = self.fields(id, &account.name, &account.attributes).await else { return };
+        let Some(fields) = self.fields(id, &account.name, &account.attributes).await else {
+            return;
+        };
         // As Dovecot names what a password lookup knows of the mailbox.
         let fields = fields.into_iter().map(|(name, value)| (format!("userdb_{name}"), value));
         let fields: BTreeMap<_, _> = fields.collect();
@@ -198,9 +200,8 @@ impl Connection<'_> {
         if !self.is_owner() {
             return self.refuse(id);
         }
-        let peer = self.peer.and_then(|peer| peer.pid()).and_then(|pid| u32::try_from(pid).ok());
         // A process of another container has no number here.
-        if let (Some(said), Some(is @ 1..)) = (handover.session_pid(), peer)
+        if let (Some(said), Some(is @ 1..)) = (handover.session_pid(), self.pid)
             && said != is
         {
             tracing::warn!(said, is, "a client of a master socket says that it is another process");
@@ -265,7 +266,8 @@ impl Connection<'_> {
         }
         let names = masks.split(|byte| *byte == b'\t').filter(|mask| !mask.is_empty());
         let names: Vec<_> = names.map(countersign_wire::dovecot::unescape).collect();
-        let names: Vec<_> = names.iter().filter_map(|name| std::str::from_utf8(name).ok()).collect();
+        let names: Vec<_> =
+            names.iter().filter_map(|name| std::str::from_utf8(name).ok()).collect();
         // What a mask may mean is forgotten with everything else; that costs a look at the store.
         let some = !masks.is_empty() && !names.iter().any(|name| name.contains(['*', '?']));
         let count = self.engine.store.forget(some.then_some(&names[..]));
@@ -348,4 +350,51 @@ fn borrowed(fields: &BTreeMap<String, String>) -> Vec<Field<'_>> {
 fn strange(why: &dyn std::fmt::Display) -> Over {
     tracing::warn!(%why, "a client of a master socket is disconnected");
     Over
+}
+
+/// What a client may know, by the user id that the kernel vouches for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rights {
+    Everything,
+    /// Where the mail of users with this user id is.
+    Own(u32),
+    Nothing,
+}
+
+impl Rights {
+    fn of(uid: Option<u32>, ours: u32, owners: &[u32]) -> Self {
+        match uid {
+            Some(uid) if uid == 0 || uid == ours || owners.contains(&uid) => Self::Everything,
+            Some(uid) => Self::Own(uid),
+            None => Self::Nothing,
+        }
+    }
+
+    /// Whether they cover a user with this `uid` field.
+    fn cover(self, uid: Option<&str>) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Own(own) => uid.and_then(|uid| uid.parse().ok()) == Some(own),
+            Self::Nothing => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_no_owner_may_know_of_themselves() {
+        let owners = [106];
+        for uid in [0, 33, 106] {
+            assert_eq!(Rights::of(Some(uid), 33, &owners), Rights::Everything);
+        }
+        let ann = Rights::of(Some(1000), 33, &owners);
+        assert!(ann.cover(Some("1000")));
+        for uid in [None, Some(""), Some("1001"), Some("ann"), Some("01000 "), Some("0")] {
+            assert!(!ann.cover(uid), "{uid:?}");
+        }
+        assert!(!Rights::of(None, 33, &owners).cover(Some("0")));
+    }
 }

@@ -257,8 +257,8 @@ fn handover(rest: Option<&[u8]>) -> Result<Handover<'_>, MasterError> {
 
 /// The value of a parameter; of one that comes twice the last counts.
 fn value<'l>(parameters: &'l [u8], wanted: &str) -> Option<Cow<'l, [u8]>> {
-    let fields = parameters.split(|byte| *byte == b'\t').map(split_parameter);
-    let found = fields.filter(|(name, _)| *name == wanted.as_bytes()).next_back();
+    let mut fields = parameters.split(|byte| *byte == b'\t').map(split_parameter);
+    let found = fields.rfind(|(name, _)| *name == wanted.as_bytes());
     found.map(|(_, value)| unescape(value))
 }
 
