@@ -1,7 +1,7 @@
 //! `[checker.accounts.NAME]`: the accounts in the store.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use countersign::{
     Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Directory, Exchange, Fault,
@@ -11,6 +11,21 @@ use countersign::{
 use countersign_sasl::{EXTERNAL, External};
 use countersign_store::{Account, Credential, CredentialType, Store, StoreError};
 
+mod otp;
+#[cfg(feature = "passkeys")]
+mod passkey;
+mod uses;
+
+pub use self::otp::OTP;
+use self::otp::OtpExchange;
+#[cfg(feature = "passkeys")]
+pub use self::passkey::PASSKEY;
+#[cfg(feature = "passkeys")]
+use self::passkey::PasskeyExchange;
+use self::uses::Uses;
+#[cfg(feature = "passkeys")]
+use crate::factors::Passkeys;
+use crate::factors::{self, Factors};
 use crate::hash::{Accept, Hash, HashError, Recipe};
 use crate::pool::{HashPool, Match, PoolError};
 
@@ -19,14 +34,20 @@ const LOOKS: usize = 3;
 /// While more jobs than this wait for the pool, old hashes stay.
 const LEISURE: usize = 16;
 
-/// Checks passwords of accounts in the store, and finds them for EXTERNAL.
+/// Checks passwords, one-time codes and passkeys of accounts in the store, and finds them for EXTERNAL.
+///
+/// An application password is answered to the same question as the password; it stands for every factor,
+/// at the services that it is for.
 ///
 /// A password that must be changed is changed in the conversation, where the peer can be asked for a new
 /// one; elsewhere the login is refused with "change needed". A hash that is weaker than new ones would be
 /// is replaced after a login, beside it.
 pub struct Accounts {
     name: String,
+    mechanisms: Vec<Mechanism>,
     shared: Arc<Shared>,
+    #[cfg(feature = "passkeys")]
+    passkeys: Option<Passkeys>,
 }
 
 struct Shared {
@@ -39,10 +60,9 @@ struct Shared {
     decoy: String,
     /// Credentials whose hash is being replaced.
     rehashing: Mutex<BTreeSet<i64>>,
+    factors: Factors,
+    uses: Uses,
 }
-
-static MECHANISMS: LazyLock<[Mechanism; 2]> =
-    LazyLock::new(|| [PASSWORD.clone(), EXTERNAL.clone()]);
 
 impl Accounts {
     /// A checker over a store. New passwords are hashed by `recipe`.
@@ -66,8 +86,26 @@ impl Accounts {
             .and_then(|decoy| Hash::parse(&decoy, &accept).map(|_| decoy))
             .map_err(|error| Fault::internal("the recipe for new passwords").caused_by(error))?;
         let rehashing = Mutex::default();
-        let shared = Shared { store, pool, world, recipe, accept, decoy, rehashing };
-        Ok(Self { name: name.into(), shared: Arc::new(shared) })
+        let factors = Factors::new(store.clone(), Arc::clone(&world));
+        let uses = Uses::default();
+        let shared = Shared { store, pool, world, recipe, accept, decoy, rehashing, factors, uses };
+        Ok(Self {
+            name: name.into(),
+            mechanisms: vec![PASSWORD.clone(), OTP.clone(), EXTERNAL.clone()],
+            shared: Arc::new(shared),
+            #[cfg(feature = "passkeys")]
+            passkeys: None,
+        })
+    }
+
+    /// The same, asking for the passkeys of a site as well.
+    #[cfg(feature = "passkeys")]
+    #[must_use]
+    pub fn with_passkeys(mut self, passkeys: Passkeys) -> Self {
+        if self.passkeys.replace(passkeys).is_none() {
+            self.mechanisms.push(PASSKEY.clone());
+        }
+        self
     }
 }
 
@@ -77,7 +115,7 @@ impl Checker for Accounts {
     }
 
     fn mechanisms(&self) -> &[Mechanism] {
-        &*MECHANISMS
+        &self.mechanisms
     }
 
     fn begin(&self, mechanism: &str, _: &Scene<'_>) -> Result<BoxExchange, Fault> {
@@ -87,6 +125,13 @@ impl Checker for Accounts {
                 shared,
                 waits_for: WaitsFor::Beginning,
             }));
+        }
+        if OTP.is(mechanism) {
+            return Ok(BoxExchange::new(OtpExchange::new(shared)));
+        }
+        #[cfg(feature = "passkeys")]
+        if let Some(passkeys) = self.passkeys.as_ref().filter(|_| PASSKEY.is(mechanism)) {
+            return Ok(BoxExchange::new(PasskeyExchange::new(shared, passkeys.clone())));
         }
         if EXTERNAL.is(mechanism) {
             return Ok(External::exchange(shared));
@@ -182,10 +227,20 @@ impl PasswordExchange {
             let detail = format!("the driver `{driver}` vouches for this account");
             return Ok(Step::Deny(Denial::new(Reason::UnknownUser).because(detail)));
         }
+        let app = factors::matching_app_password(&account, &password);
+        if let Some(app) = app.filter(|app| counts(app, scene)) {
+            return Ok(self.right_app_password(&account, app, scene));
+        }
+        let elsewhere = app.map(|app| format!("the application password `{}`", app.label));
         for look in 0..LOOKS {
             let Some((credential, found)) = shared.matching(&account, &password, scene).await?
             else {
-                return Ok(Step::deny(Reason::WrongCredential));
+                let denial = Denial::new(Reason::WrongCredential);
+                // As slow as any wrong password: where else it is good for is nobody's to learn.
+                return Ok(Step::Deny(match elsewhere {
+                    Some(what) => denial.because(format!("{what} is not for here, or has expired")),
+                    None => denial,
+                }));
             };
             if look == 0 && found == Match::Remembered {
                 // No time has passed since the account was looked up, and found to be checked here.
@@ -236,6 +291,20 @@ impl PasswordExchange {
         }
         self.waits_for = WaitsFor::NewPassword(Box::new(Proven { account, password }));
         Step::ask(new_password_round(None))
+    }
+
+    /// The password is an application's, and good here. It was compared with what is stored now, in no
+    /// time.
+    fn right_app_password(&self, account: &Account, app: &Credential, scene: &Scene<'_>) -> Step {
+        if let Some(denial) = unusable(account, scene.now.unix) {
+            return Step::Deny(denial);
+        }
+        if account.must_change {
+            let detail = "the password must be changed before application passwords count again";
+            return Step::Deny(Denial::new(Reason::ChangeNeeded).because(detail));
+        }
+        self.shared.uses.note(&self.shared.store, app.id, scene.now.unix);
+        Step::Grant(Verified::vouch(identity(account)).complete())
     }
 
     async fn change(
@@ -405,11 +474,12 @@ impl Directory for Shared {
 }
 
 /// Whether a credential can prove anything now and here: its scope, where it has one, is the services that
-/// it is for, with blanks between.
+/// it is for, with blanks between; `*` is all of them.
 fn counts(credential: &Credential, scene: &Scene<'_>) -> bool {
     let expired = credential.expires.is_some_and(|expires| expires <= scene.now.unix);
     let mut services = credential.scope.iter().flat_map(|scope| scope.split_ascii_whitespace());
-    let here = credential.scope.is_none() || services.any(|name| *name == *scene.peer.service);
+    let here = credential.scope.is_none()
+        || services.any(|name| name == "*" || *name == *scene.peer.service);
     here && !expired
 }
 
@@ -442,7 +512,7 @@ fn new_password_round(why: Option<Text>) -> Round {
     round
 }
 
-fn store_fault(error: StoreError) -> Fault {
+pub(crate) fn store_fault(error: StoreError) -> Fault {
     let kind = if error.is_temporary() { FaultKind::Unavailable } else { FaultKind::Internal };
     Fault::new(kind, "the account store").caused_by(error)
 }

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+pub mod factors;
 pub mod file;
 pub mod hash;
 #[cfg(feature = "ldap")]
