@@ -91,7 +91,7 @@ impl Accounts {
         let shared = Shared { store, pool, world, recipe, accept, decoy, rehashing, factors, uses };
         Ok(Self {
             name: name.into(),
-            mechanisms: vec![PASSWORD.clone(), OTP.clone(), EXTERNAL.clone()],
+            mechanisms: vec![PASSWORD.clone(), EXTERNAL.clone(), OTP.clone()],
             shared: Arc::new(shared),
             #[cfg(feature = "passkeys")]
             passkeys: None,

@@ -18,7 +18,7 @@ fn what_would_happen_and_why() {
         "credential   password ARGON2ID",
         "the first that knows the user decides",
         "1. accounts.main: accounts in the store",
-        "offers password (also as PLAIN and LOGIN), EXTERNAL",
+        "offers password (also as PLAIN and LOGIN), EXTERNAL, otp",
         "would let in with the right password",
         "user-add: in staff",
     ] {

@@ -1,6 +1,8 @@
 //! The backends as a portal meets them: whole conversations, over real files and a real store.
 
 mod accounts;
+mod app_password;
 mod change;
 mod file;
+mod otp;
 mod stage;

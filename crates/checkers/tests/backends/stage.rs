@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{
-    Answers, Ask, Bounds, BoxExchange, Checker, Conversation, Denial, Fault, Halt, Identity,
-    KindSet, Peer, Reason, Reply, Scene, Secret, Verified, World,
+    Answers, Ask, Bounds, BoxExchange, Checker, Conversation, Denial, Exchange, Fault, Halt,
+    Identity, KindSet, Peer, Reason, Reply, Scene, Secret, Step, Verified, World,
 };
 use countersign_checkers::accounts::Accounts;
 use countersign_checkers::hash::{Hash, Recipe};
@@ -63,6 +63,21 @@ impl<'a> Talk<'a> {
         Self::over(exchange, peer, world).await
     }
 
+    /// A further factor, after one that has proven this name.
+    pub(crate) async fn after(
+        name: &str,
+        checker: &dyn Checker,
+        mechanism: &str,
+        world: &'a OwnedWorld,
+    ) -> Self {
+        let exchange = {
+            let peer = anybody();
+            checker.begin(mechanism, &Scene::of(&peer, world)).unwrap()
+        };
+        let proven = vec![Verified::vouch(Identity::named(name))];
+        Self::over(BoxExchange::new(After { exchange, proven }), anybody(), world).await
+    }
+
     pub(crate) async fn over(exchange: BoxExchange, peer: Peer, world: &'a OwnedWorld) -> Self {
         let begun = Conversation::begin(exchange, Arc::new(peer), None, &Bounds::CONNECTION, world);
         let (conversation, reply) = begun.await.unwrap();
@@ -78,6 +93,19 @@ impl<'a> Talk<'a> {
             Halt::Misuse(misuse) => panic!("{misuse}"),
         })?;
         Ok(&self.reply)
+    }
+}
+
+/// An exchange that begins with what others have proven.
+pub(crate) struct After {
+    pub(crate) exchange: BoxExchange,
+    pub(crate) proven: Vec<Verified<Identity>>,
+}
+
+impl Exchange for After {
+    async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        let scene = Scene { proven: &self.proven, ..*scene };
+        self.exchange.step(answers, &scene).await
     }
 }
 
@@ -110,7 +138,7 @@ impl End for Reply {
 
 /// A store with accounts, and the checker over it.
 pub(crate) struct Place {
-    _folder: tempfile::TempDir,
+    pub(crate) folder: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) pool: Arc<HashPool>,
     pub(crate) world: Arc<OwnedWorld>,
@@ -131,7 +159,7 @@ impl Place {
         let outside: Arc<dyn World> = world.clone();
         let accounts =
             Accounts::new("accounts", store.clone(), Arc::clone(&pool), outside, recipe).unwrap();
-        Self { _folder: folder, store, pool, world, accounts }
+        Self { folder, store, pool, world, accounts }
     }
 
     /// Adds an account, changed as the test wants it.
