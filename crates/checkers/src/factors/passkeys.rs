@@ -234,6 +234,10 @@ impl Factors {
             let verdict = Verdict::Not(Denial::new(reason).because(why));
             Ok(Assertion { name, verdict, used: None })
         };
+        // One object and nothing around it: what else was sent along would be signed by nobody.
+        if !(answer.expose().starts_with(b"{") && answer.expose().ends_with(b"}")) {
+            return not(known, Reason::Malformed, "the assertion is no JSON object".into());
+        }
         let answer: PublicKeyCredential = match serde_json::from_slice(answer.expose()) {
             Ok(answer) => answer,
             Err(error) => {

@@ -5,4 +5,6 @@ mod app_password;
 mod change;
 mod file;
 mod otp;
+#[cfg(feature = "passkeys")]
+mod passkey;
 mod stage;
