@@ -14,13 +14,16 @@ use countersign::{
     Answers, Ask, Bounds, Conversation, Denial, Fault, FaultKind, Halt, Identity, Interface,
     Misuse, Peer, Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
 };
+use countersign_checkers::pool::HashPool;
 use countersign_store::Store;
 use futures_util::FutureExt;
 
 use crate::audit::{Audit, Ledger, Outcome, Record};
 use crate::groups::Groups;
 use crate::metrics::{Ended, Metrics};
+use crate::minds::Minds;
 use crate::realm::{Lasting, ServerRealm};
+use crate::sessions::Sessions;
 use crate::world::SystemWorld;
 
 /// Everything that decides logins.
@@ -42,6 +45,12 @@ pub struct Engine {
     pub step_deadline: Duration,
     /// Names and numbers of groups.
     pub groups: Groups,
+    /// Sessions by their token.
+    pub sessions: Sessions,
+    /// Clients that can be told something.
+    pub minds: Arc<Minds>,
+    /// Where slow hashes are computed, for its counters.
+    pub pool: Option<Arc<HashPool>>,
 }
 
 /// A login under way.

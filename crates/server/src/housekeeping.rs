@@ -26,6 +26,8 @@ pub(crate) const COPY_IS_TRUE_FOR: Duration = Duration::from_secs(1);
 const FLUSH_LIMIT: usize = 500;
 /// How many looks there are between two sweeps of the sessions: a minute's.
 const SWEEP_EVERY: u32 = 300;
+/// How many looks there are between two times that uses of sessions are written: a second's.
+const USES_EVERY: u32 = 5;
 /// Sessions that one sweep removes.
 const SWEEP_LIMIT: usize = 1000;
 
@@ -42,7 +44,13 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
             _ = watch.tick() => {}
         }
         ticks = ticks.wrapping_add(1);
-        match engine.store.watch().await {
+        // Of before the question: what changes while it is answered counts as not yet heard of.
+        let asked = engine.world.now();
+        let watched = engine.store.watch().await;
+        if watched.is_ok() {
+            engine.sessions.confirm(asked);
+        }
+        match watched {
             Ok(_) if store_is_away => {
                 tracing::warn!("the account store can be read again");
                 store_is_away = false;
@@ -53,6 +61,11 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
                 tracing::error!(%error, "the account store cannot be read");
                 store_is_away = true;
             }
+        }
+        if ticks.is_multiple_of(USES_EVERY)
+            && let Err(error) = engine.sessions.write_uses().await
+        {
+            tracing::debug!(%error, "cannot write when sessions were used");
         }
         if ticks.is_multiple_of(SWEEP_EVERY) {
             let now = engine.world.now().unix;

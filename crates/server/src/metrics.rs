@@ -1,5 +1,7 @@
 //! Counters, kept in process: a login must not wait for its own statistics.
 
+pub mod text;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use countersign::Public;
@@ -120,6 +122,12 @@ impl Metrics {
     /// How many logins ended so, over all front ends.
     pub fn total(&self, ended: Ended) -> u64 {
         FRONT_ENDS.iter().map(|front_end| self.logins(front_end, ended)).sum()
+    }
+
+    /// How many logins took how long, by [`BUCKETS`] and above, and how many microseconds all of them.
+    fn durations(&self) -> ([u64; BUCKETS.len() + 1], u64) {
+        let counts = std::array::from_fn(|index| self.took[index].load(Ordering::Relaxed));
+        (counts, self.took_sum_us.load(Ordering::Relaxed))
     }
 
     /// Every end that is counted.

@@ -12,7 +12,7 @@ use countersign_store::{SessionRecord, Store};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::identity::IdentityView;
+use crate::sessions::LoginData;
 use crate::world::SystemWorld;
 
 /// The realm of the server.
@@ -99,6 +99,8 @@ impl Realm<Lasting> for ServerRealm {
             let detail = "an anonymous login has no session to last";
             return Err(Denial::new(Reason::Realm).because(detail));
         };
+        // A store that is away does not keep the session either.
+        let account = self.store.account(subject).await.ok().flatten();
         let mut bytes = Zeroizing::new([0; 32]);
         self.world.fill(&mut *bytes);
         let token = Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes));
@@ -109,7 +111,7 @@ impl Realm<Lasting> for ServerRealm {
             subject: subject.to_owned(),
             service: peer.service.to_string(),
             peer: peer.remote.map(|address| address.to_string()).unwrap_or_default(),
-            data: IdentityView::of(who).to_json(),
+            data: LoginData::of(who, account.as_deref()).to_json(),
             created: now,
             last_seen: now,
             expires,

@@ -28,8 +28,10 @@ use crate::front::{Stop, Stopper, dovecot, http, saslauthd};
 use crate::groups::Groups;
 use crate::housekeeping;
 use crate::metrics::Metrics;
+use crate::minds;
 use crate::realm::ServerRealm;
 use crate::registry::{Parts, Registry};
+use crate::sessions::Sessions;
 use crate::world::SystemWorld;
 
 /// How long a stop waits for logins that are under way.
@@ -192,6 +194,7 @@ impl Server {
         let keep = config.audit.keep;
         tokio::spawn(housekeeping::keep_records(Arc::clone(&engine), keep, stop.clone()));
         tokio::spawn(housekeeping::watch(Arc::clone(&engine), stop.clone()));
+        tokio::spawn(minds::attend(Arc::clone(&engine), stop.clone()));
         tokio::spawn(tls::watch(certificates.clone(), engine.world, stop.clone()));
         for (name, _) in &config.checkers {
             tracing::info!(checker = name, "asks");
@@ -277,6 +280,9 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
         pending: Pending::new(u16::from_ne_bytes(node), limits),
         step_deadline: config.limits.step_deadline.0,
         groups: Groups::new(store.clone(), &config.groups),
+        sessions: Sessions::new(store.clone()),
+        minds: Arc::default(),
+        pool: Some(Arc::clone(pool)),
     })
 }
 

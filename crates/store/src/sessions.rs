@@ -106,6 +106,20 @@ impl Store {
         Ok(touched > 0)
     }
 
+    /// Records when sessions were last used, for people only, in one go. What is gone meanwhile stays gone,
+    /// and nothing goes back in time.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn note_session_uses(&self, uses: &[(Box<str>, i64)]) -> Result<(), StoreError> {
+        let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        let sql = "UPDATE sessions SET last_seen = $1 WHERE hash = $2 AND last_seen < $1";
+        for (hash, used) in uses {
+            tx.run(sql, args![*used, &**hash]).await?;
+        }
+        tx.commit().await
+    }
+
     /// Ends a session and tells every node. `false`: there was none.
     ///
     /// # Errors

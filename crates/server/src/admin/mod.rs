@@ -323,6 +323,11 @@ impl Admin {
 
     /// Enters an act into the record, and into its recent part in the store. The act is done by now: that
     /// it could not be recorded is for the log, not a failure of the act.
+    /// Records that somebody was told something, before it is done.
+    pub async fn told(&self, whom: &str, text: &str) {
+        self.record(whom, "notice", text).await;
+    }
+
     async fn record(&self, user: &str, act: &str, detail: &str) {
         let line = Act { actor: &self.actor, act, target: user, detail };
         if let Err(fault) = self.audit.act(&line) {

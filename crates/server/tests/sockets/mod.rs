@@ -18,6 +18,7 @@ use countersign_server::front::{Stop, Stopper};
 use countersign_server::groups::{Groups, GroupsSection};
 use countersign_server::metrics::Metrics;
 use countersign_server::realm::ServerRealm;
+use countersign_server::sessions::Sessions;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
 use tokio::sync::Semaphore;
@@ -76,6 +77,9 @@ impl Place {
         let engine = Engine {
             portal,
             groups: Groups::new(store.clone(), &GroupsSection::default()),
+            sessions: Sessions::new(store.clone()),
+            minds: Arc::default(),
+            pool: None,
             store,
             audit: audit.unwrap_or_else(open),
             metrics: Metrics::new(true),

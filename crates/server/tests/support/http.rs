@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use countersign_server::front::http::{self, HttpOptions, OPENAPI, ROUTES};
+use countersign_server::front::http::{self, ANY, HttpOptions, OPENAPI, ROUTES};
 use countersign_server::front::{Stop, Stopper};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -156,10 +156,13 @@ fn check(method: &str, path: &str, reply: &Reply) {
     let schemas = Schemas::of(OPENAPI);
     let path = path.split('?').next().unwrap();
     let fits = |pattern: &str| {
-        pattern.split('/').count() == path.split('/').count()
+        let rest = pattern.contains("{*");
+        let (parts, given) = (pattern.split('/').count(), path.split('/').count());
+        (parts == given || rest && parts < given)
             && pattern.split('/').zip(path.split('/')).all(|(p, s)| p == s || p.starts_with('{'))
     };
-    let route = ROUTES.iter().find(|route| route.method == method && fits(route.path));
+    let route =
+        ROUTES.iter().find(|route| [method, ANY].contains(&route.method) && fits(route.path));
     let Some(route) = route else {
         assert!([404, 405].contains(&reply.status), "{reply:?}");
         return schemas.check(&json!({"$ref": "#/components/schemas/Problem"}), &reply.json());
@@ -167,7 +170,9 @@ fn check(method: &str, path: &str, reply: &Reply) {
     if path.starts_with("/v1") {
         assert_eq!(reply.header("cache-control"), Some("no-store"), "{reply:?}");
     }
-    let operation = &schemas.document["paths"][route.path][method.to_lowercase()];
+    let described = route.path.replace("{*", "{");
+    let method = if route.method == ANY { "get".to_owned() } else { method.to_lowercase() };
+    let operation = &schemas.document["paths"][described][method];
     let responses = operation["responses"].as_object().unwrap();
     let status = reply.status.to_string();
     let described = responses.get(&status).or_else(|| responses.get("default"));

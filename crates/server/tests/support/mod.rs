@@ -20,6 +20,7 @@ use countersign_server::engine::Engine;
 use countersign_server::groups::{Groups, GroupsSection};
 use countersign_server::metrics::Metrics;
 use countersign_server::realm::ServerRealm;
+use countersign_server::sessions::Sessions;
 use countersign_server::world::SystemWorld;
 use countersign_store::{Group, NewAccount, OpenOptions, Store};
 use tokio::sync::Notify;
@@ -90,6 +91,9 @@ impl Place {
             pending: Pending::new(wishes.node, wishes.pending),
             step_deadline: PATIENCE,
             groups: Groups::new(store.clone(), &GroupsSection::default()),
+            sessions: Sessions::new(store.clone()),
+            minds: Arc::default(),
+            pool: None,
         };
         let hasher = Arc::new(HashPool::start(&PoolOptions::default()).unwrap());
         let recipe = Recipe::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };

@@ -10,12 +10,12 @@ use serde::{Deserialize, Serialize};
 use super::App;
 use super::json::{Json, Path, Query, response};
 use super::problem::Problem;
-use super::session::{Bearer, broken};
+use super::session::{Holder, broken};
 use crate::admin::{
     ADMINISTRATORS, Admin, AdminError, AdminErrorKind, AuditQuery, AuditView, GroupRecord, Listing,
     MemberView, NewGroup, NewPassword, NewUser, UserChange, UserLine,
 };
-use crate::identity::{GroupView, IdentityView};
+use crate::identity::GroupView;
 
 /// A page of users.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,19 +61,19 @@ pub struct Membership {
 /// An administrator, at work in their own name. Their right is looked up in the store at every request,
 /// past every copy: what their session says of groups is of the day of the login. Both must say so: the
 /// store alone would make an administrator of whoever another checker proves to have the same name.
-pub(super) struct Administrator(Admin);
+pub(super) struct Administrator(pub(super) Admin);
 
 impl FromRequestParts<App> for Administrator {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let Bearer(session) = Bearer::from_request_parts(parts, app).await?;
+        let Holder(live) = Holder::from_request_parts(parts, app).await?;
+        let session = &live.record;
         let engine = &app.engine;
         let account = engine.store.read_account(&session.subject).await.map_err(broken)?;
         let now = engine.world.now().unix;
-        let proven = serde_json::from_str::<IdentityView>(&session.data);
-        let proven = proven
-            .is_ok_and(|identity| identity.groups.iter().any(|group| group.name == ADMINISTRATORS));
+        let groups = &live.login.identity.groups;
+        let proven = groups.iter().any(|group| group.name == ADMINISTRATORS);
         let may = account.is_some_and(|account| {
             proven
                 && account.enabled

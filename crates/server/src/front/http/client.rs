@@ -5,8 +5,6 @@
 //! alias that another program might take for it (`X_Forwarded_Proto`), or that asks to have it removed on
 //! the way (`Connection: X-Forwarded-Host`), was made to deceive somebody, and is refused whoever sent it.
 
-#![allow(dead_code)] // Forward-auth uses the rest of it.
-
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};

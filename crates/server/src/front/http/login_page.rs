@@ -1,7 +1,5 @@
 //! Where a browser is sent to log in.
 
-#![allow(dead_code)] // Forward-auth uses the rest of it.
-
 use std::fmt;
 
 use serde::Deserialize;

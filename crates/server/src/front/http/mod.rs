@@ -8,6 +8,10 @@ mod answers;
 mod client;
 mod connection;
 mod cookie;
+mod events;
+mod forward_auth;
+mod health;
+mod identity_headers;
 mod json;
 mod login;
 mod login_page;
@@ -29,12 +33,15 @@ pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
 pub use client::TrustedProxies;
 pub use connection::serve;
 pub use cookie::CookieDomain;
+pub use events::{NewNotice, NoticeLevel, Reached};
+pub use health::Readiness;
+pub use identity_headers::IdentityHeaders;
 pub use login::status_of;
 pub use login_page::LoginPage;
 pub use parts::{Part, Parts};
 pub use problem::ProblemView;
 pub use return_to::{Allowed, ReturnTo};
-pub use routes::{OPENAPI, ROUTES, Route};
+pub use routes::{ANY, OPENAPI, ROUTES, Route};
 pub use session::SessionView;
 pub use view::{
     ChallengeView, FeedbackView, GroupChoice, LimitsView, LoginReply, NoticeView, QuestionView,

@@ -4,18 +4,21 @@
 use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use axum::routing::{MethodRouter, any, delete, get, patch, post, put};
 
 use super::parts::Part;
 use super::problem::Problem;
-use super::{App, administration as admin, login, session};
+use super::{App, administration as admin, events, forward_auth, health, login, session};
 
 /// The description for machines, OpenAPI 3.1.
 pub const OPENAPI: &str = include_str!("../../../../../docs/protocols/openapi.json");
 
+/// The method of a route that takes every one: whoever asks repeats its client's.
+pub const ANY: &str = "ANY";
+
 /// One operation.
 pub struct Route {
-    /// The method, in capitals.
+    /// The method, in capitals, or [`ANY`].
     pub method: &'static str,
     /// The path, with its parts in braces.
     pub path: &'static str,
@@ -26,7 +29,50 @@ pub struct Route {
 
 /// Everything that is served.
 pub const ROUTES: &[Route] = &[
-    Route { method: "GET", path: "/healthz", part: Part::Health, handler: || get(healthz) },
+    Route { method: "GET", path: "/healthz", part: Part::Health, handler: || get(health::alive) },
+    Route { method: "GET", path: "/readyz", part: Part::Health, handler: || get(health::ready) },
+    Route {
+        method: "GET",
+        path: "/metrics",
+        part: Part::Metrics,
+        handler: || get(health::metrics),
+    },
+    Route {
+        method: "GET",
+        path: "/forward-auth",
+        part: Part::ForwardAuth,
+        handler: || get(forward_auth::by_query),
+    },
+    Route {
+        method: ANY,
+        path: "/forward-auth/{*path}",
+        part: Part::ForwardAuth,
+        handler: || any(forward_auth::by_default),
+    },
+    Route {
+        method: ANY,
+        path: "/forward-auth-for/{options}",
+        part: Part::ForwardAuth,
+        handler: || any(forward_auth::by_prefix),
+    },
+    Route {
+        method: ANY,
+        path: "/forward-auth-for/{options}/{*path}",
+        part: Part::ForwardAuth,
+        handler: || any(forward_auth::by_prefix),
+    },
+    Route {
+        method: "GET",
+        path: "/v1/session/events",
+        part: Part::Api,
+        handler: || get(events::listen),
+    },
+    Route {
+        method: "POST",
+        path: "/v1/notices",
+        part: Part::Admin,
+        handler: || post(events::notify),
+    },
     Route {
         method: "GET",
         path: "/v1/openapi.json",
@@ -139,10 +185,6 @@ pub(super) fn router(app: App) -> Router {
             )
         })
         .with_state(app)
-}
-
-async fn healthz() -> &'static str {
-    "ok\n"
 }
 
 async fn description() -> impl IntoResponse {

@@ -1,8 +1,10 @@
 //! Sessions: who is asking, and the end of a session.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use countersign::World as _;
 use countersign_store::{SessionRecord, StoreError};
@@ -12,13 +14,13 @@ use super::App;
 use super::json::response;
 use super::problem::Problem;
 use crate::identity::IdentityView;
-use crate::realm::token_hash;
+use crate::sessions::LiveSession;
 
 /// A session, as its holder sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionView {
-    /// Who logged in, as of then.
+    /// Who it is, with the groups of now if an account of the store let them in.
     pub identity: IdentityView,
     /// What for.
     pub service: String,
@@ -28,40 +30,42 @@ pub struct SessionView {
     pub expires: String,
 }
 
-/// The session that a request's bearer token names. It is looked up at every request, and so is its
-/// account, if it is one of ours: it must be enabled and not expired now.
+/// The session that a request's bearer token names: good at this moment, see [`crate::sessions`].
+pub(super) struct Holder(pub(super) Arc<LiveSession>);
+
+/// The record of the same.
 pub(super) struct Bearer(pub(super) SessionRecord);
+
+impl FromRequestParts<App> for Holder {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let token = bearer_token(&parts.headers).ok_or_else(Problem::no_session)?;
+        let engine = &app.engine;
+        let found = engine.sessions.find(token, engine.world.now()).await.map_err(broken)?;
+        found.map(Self).ok_or_else(Problem::no_session)
+    }
+}
 
 impl FromRequestParts<App> for Bearer {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
-        let token = bearer_token(parts).ok_or_else(Problem::no_session)?;
-        let store = &app.engine.store;
-        let now = app.engine.world.now().unix;
-        let found = store.session(&token_hash(token), now).await.map_err(broken)?;
-        let session = found.ok_or_else(Problem::no_session)?;
-        let account = store.account(&session.subject).await.map_err(broken)?;
-        // None: another checker's user, of whom the store knows nothing.
-        let usable = account
-            .is_none_or(|account| account.enabled && account.expires.is_none_or(|end| end > now));
-        if usable { Ok(Self(session)) } else { Err(Problem::no_session()) }
+        let Holder(live) = Holder::from_request_parts(parts, app).await?;
+        Ok(Self(live.record.clone()))
     }
 }
 
 /// `GET /v1/session`.
-pub(super) async fn show(Bearer(session): Bearer) -> Result<Response, Problem> {
-    let identity = serde_json::from_str(&session.data).map_err(|error| {
-        tracing::error!(%error, "the identity of a session cannot be read from the store");
-        Problem::later("the session cannot be read; log in again")
-    })?;
+pub(super) async fn show(Holder(live): Holder) -> Response {
+    let session = &live.record;
     let view = SessionView {
-        identity,
-        service: session.service,
+        identity: live.identity.clone(),
+        service: session.service.clone(),
         created: rfc3339(session.created),
         expires: rfc3339(session.expires),
     };
-    Ok(response(StatusCode::OK, &view))
+    response(StatusCode::OK, &view)
 }
 
 /// `DELETE /v1/session`.
@@ -90,8 +94,9 @@ pub(super) fn broken(error: StoreError) -> Problem {
     Problem::later("the account store is away; try later")
 }
 
-fn bearer_token(parts: &Parts) -> Option<&str> {
-    let mut values = parts.headers.get_all(header::AUTHORIZATION).iter();
+/// The token of a request's one bearer header (RFC 6750, section 2.1).
+pub(super) fn bearer_token(headers: &HeaderMap) -> Option<&str> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let (value, None) = (values.next()?, values.next()) else { return None };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
     let token = token.trim_matches(' ');
@@ -117,7 +122,7 @@ mod tests {
             request = request.header(header::AUTHORIZATION, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        bearer_token(&parts).map(str::to_owned)
+        bearer_token(&parts.headers).map(str::to_owned)
     }
 
     #[test]

@@ -1,0 +1,403 @@
+//! Forward-auth: a proxy asks for every request of a site whether its client may, and who it is.
+//!
+//! One handler serves nginx's `auth_request`, Caddy's `forward_auth`, Traefik's `ForwardAuth` and Envoy's
+//! HTTP authorization service: they differ in what they make of anything but 200, so a yes is exactly 200,
+//! and only who asks for it in the address that the proxy is configured with gets redirects. What the proxy
+//! is configured with is believed; what its client can write (a query behind Envoy's path prefix) is not.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::{Path, Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use countersign::{
+    Answers, CredentialKind, Identity, KindSet, Known, Mechanism, Public, Reason, Verified, World,
+};
+use percent_encoding::percent_decode_str;
+use zeroize::Zeroizing;
+
+use super::client::{FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_URI, canonical_host};
+use super::cookie::{Cookies, SESSION};
+use super::problem::Problem;
+use super::session::{bearer_token, broken};
+use super::{App, Client, IdentityHeaders};
+use crate::audit::Ledger;
+use crate::engine::{Engine, Turn, Unsettled};
+use crate::identity::IdentityView;
+use crate::realm::Decision;
+use crate::sessions::LiveSession;
+
+/// What a proxy's configuration asks for, in the address that it is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Wanted {
+    /// What the login must be for.
+    service: String,
+    /// Groups of which one is enough; none: everybody.
+    groups: Vec<String>,
+    /// Whether a browser is sent to the login page.
+    redirect: bool,
+}
+
+/// Who asks, as far as that is proven.
+enum Asker {
+    Session(Arc<LiveSession>),
+    Basic(Box<(IdentityView, IdentityHeaders)>),
+}
+
+/// Why nobody gets through.
+enum No {
+    /// Nobody has proven who they are. Perhaps after so many seconds.
+    Unknown(Option<u64>),
+    /// Known, and not allowed.
+    Forbidden,
+    /// Something is wrong here, or with the request.
+    Problem(Problem),
+}
+
+/// `GET /forward-auth`, with what is wanted in the query.
+pub(super) async fn by_query(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    request: Request,
+) -> Response {
+    let (head, _) = request.into_parts();
+    let wanted = Wanted::parse(head.uri.query().unwrap_or_default());
+    answer(&app, &client, &head, wanted).await
+}
+
+/// `/forward-auth/…`, any method, for Envoy: what follows is its client's, and so is the query.
+pub(super) async fn by_default(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    request: Request,
+) -> Response {
+    let (head, _) = request.into_parts();
+    answer(&app, &client, &head, Ok(Wanted::default())).await
+}
+
+/// `/forward-auth-for/OPTIONS/…`, any method: what is wanted is in the prefix, which is the proxy's own.
+pub(super) async fn by_prefix(
+    State(app): State<App>,
+    Extension(client): Extension<Client>,
+    Path(options): Path<std::collections::HashMap<String, String>>,
+    request: Request,
+) -> Response {
+    let options = options.get("options").map_or("", String::as_str);
+    let (head, _) = request.into_parts();
+    answer(&app, &client, &head, Wanted::parse(options)).await
+}
+
+async fn answer(
+    app: &App,
+    client: &Client,
+    head: &Parts,
+    wanted: Result<Wanted, Problem>,
+) -> Response {
+    let headers = &head.headers;
+    let decided = match &wanted {
+        Ok(wanted) => decide(app, client, headers, wanted).await,
+        // A proxy that is configured wrongly lets nobody through.
+        Err(_) => Err(No::Forbidden),
+    };
+    let mut response = match (decided, wanted) {
+        (_, Err(problem)) => problem.into(),
+        (Ok(asker), Ok(_)) => {
+            let mut response = Response::new(Body::empty());
+            match &asker {
+                Asker::Session(live) => live.headers().write(response.headers_mut()),
+                Asker::Basic(who) => who.1.write(response.headers_mut()),
+            }
+            response
+        }
+        (Err(No::Problem(problem)), _) => problem.into(),
+        (Err(No::Forbidden), _) => {
+            Problem::new(StatusCode::FORBIDDEN, "you may not use this").into()
+        }
+        (Err(No::Unknown(wait)), Ok(wanted)) => match login_page(app, client, head, &wanted) {
+            Ok(Some(place)) => (StatusCode::FOUND, [(header::LOCATION, place)]).into_response(),
+            Ok(None) => unauthorized(app, wait),
+            Err(problem) => problem.into(),
+        },
+    };
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, never);
+    response
+}
+
+async fn decide(
+    app: &App,
+    client: &Client,
+    headers: &HeaderMap,
+    wanted: &Wanted,
+) -> Result<Asker, No> {
+    let asker = asker(app, client, headers, wanted).await?;
+    let identity = match &asker {
+        Asker::Session(live) => &live.identity,
+        Asker::Basic(who) => &who.0,
+    };
+    let in_group = |wanted: &String| identity.groups.iter().any(|group| group.name == *wanted);
+    if !wanted.groups.is_empty() && !wanted.groups.iter().any(in_group) {
+        return Err(No::Forbidden);
+    }
+    Ok(asker)
+}
+
+/// Who asks. Credentials that the client chose to send come before a cookie, which browsers send by
+/// themselves; a bearer token that cannot be one of ours is the site's own business.
+async fn asker(
+    app: &App,
+    client: &Client,
+    headers: &HeaderMap,
+    wanted: &Wanted,
+) -> Result<Asker, No> {
+    let engine = &app.engine;
+    let cookies = Cookies { secure: client.secure(), domain: app.options.cookie_domain.as_ref() };
+    if app.options.basic
+        && let Some(basic) = basic(headers)
+    {
+        let Some((user, password)) = basic else { return Err(No::Unknown(None)) };
+        return by_password(app, client, wanted, user, password).await;
+    }
+    let token = bearer_token(headers).filter(|token| crate::sessions::is_token(token));
+    let Some(token) = token.or_else(|| cookies.read(SESSION, headers)) else {
+        return Err(No::Unknown(None));
+    };
+    match engine.sessions.find(token, engine.world.now()).await {
+        Ok(Some(live)) => Ok(Asker::Session(live)),
+        Ok(None) => Err(No::Unknown(None)),
+        Err(error) => Err(No::Problem(broken(error))),
+    }
+}
+
+/// The name and password of HTTP Basic (RFC 7617). `Some(None)`: it is meant to be that, and is not.
+fn basic(headers: &HeaderMap) -> Option<Option<(String, Zeroizing<String>)>> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next()?;
+    let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("Basic") {
+        return None;
+    }
+    let mut read = || {
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim_matches(' ')).ok()?);
+        let (user, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
+        values.next().is_none().then(|| (user.to_owned(), Zeroizing::new(password.to_owned())))
+    };
+    Some(read())
+}
+
+/// A login of its own, in the record as any other. It runs to its end whether the proxy waits or not.
+async fn by_password(
+    app: &App,
+    client: &Client,
+    wanted: &Wanted,
+    user: String,
+    password: Zeroizing<String>,
+) -> Result<Asker, No> {
+    let supports = KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
+    let peer = Arc::new(client.peer(&wanted.service, supports));
+    let engine = Arc::clone(&app.engine);
+    let login = async move {
+        let request = countersign::Request::from_peer(peer).by(Mechanism::PASSWORD);
+        let answers = Answers::new().with("username", user).with("password", password.as_str());
+        password_login(&engine, request, answers).await
+    };
+    let who = app.see_through(login).await.map_err(No::Problem)??;
+    let identity = IdentityView::of(&who);
+    let headers = IdentityHeaders::of(&identity);
+    Ok(Asker::Basic(Box::new((identity, headers))))
+}
+
+async fn password_login(
+    engine: &Engine,
+    request: countersign::Request,
+    answers: Answers,
+) -> Result<Verified<Identity>, No> {
+    let mut known = Known::new(answers);
+    let mut unsettled = engine.begin::<Decision>(request, ()).await;
+    let unsettled = loop {
+        match unsettled.asked() {
+            Err(ended) => break ended,
+            Ok((ask, login)) => match known.pick(&ask.round) {
+                Some(answers) => unsettled = engine.answer(login, ask.number, answers, ()).await,
+                // Nobody can be asked anything else here.
+                None => break Unsettled::still_asked(ask, login),
+            },
+        }
+    };
+    let mut ledger = Ledger::default();
+    let turn = match engine.settle(unsettled, &mut ledger) {
+        Turn::Ask(_, login) => {
+            engine.end(login, Reason::Unsupported, &mut ledger);
+            Err(No::Unknown(None))
+        }
+        Turn::Misuse(_, login) => {
+            engine.end(login, Reason::Malformed, &mut ledger);
+            Err(No::Unknown(None))
+        }
+        Turn::Granted(who, _) => Ok(who),
+        Turn::Denied(denial) => Err(refused(denial.public(), denial.retry_after)),
+        Turn::Fault(_) => Err(No::Problem(Problem::later("the login failed; try later"))),
+    };
+    match engine.commit(&mut ledger) {
+        Ok(()) => turn,
+        Err(_) => Err(No::Problem(Problem::later(super::login::UNRECORDED))),
+    }
+}
+
+/// The one place where the public word of a refusal becomes what a proxy can say: 429 would be an error to
+/// nginx.
+fn refused(word: Public, wait: Option<std::time::Duration>) -> No {
+    match word {
+        Public::Denied | Public::Unsupported => No::Unknown(None),
+        Public::TryLater => No::Unknown(Some(wait.map_or(1, |wait| wait.as_secs() + 1))),
+        Public::ChangeNeeded => No::Forbidden,
+    }
+}
+
+fn unauthorized(app: &App, wait: Option<u64>) -> Response {
+    let mut response: Response = Problem::no_session().into();
+    if app.options.basic {
+        let basic = HeaderValue::from_static("Basic realm=\"Countersign\", charset=\"UTF-8\"");
+        response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
+    }
+    if let Some(seconds) = wait {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// Where a browser is sent to log in, if it is one that can be sent, and its proxy hands that on.
+fn login_page(
+    app: &App,
+    client: &Client,
+    head: &Parts,
+    wanted: &Wanted,
+) -> Result<Option<HeaderValue>, Problem> {
+    const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
+    const ORIGINAL: [&str; 3] = ["x-original-uri", "x-original-url", "x-original-method"];
+    let headers = &head.headers;
+    let Some(page) = app.options.login_page.as_ref().filter(|_| wanted.redirect) else {
+        return Ok(None);
+    };
+    // To nginx's auth_request, by whose custom these are set, a redirect is an error.
+    if ORIGINAL.iter().any(|name| headers.contains_key(*name)) {
+        return Ok(None);
+    }
+    let method = headers.get(METHOD).map_or(head.method.as_str().as_bytes(), |m| m.as_bytes());
+    let reads = method == Method::GET.as_str().as_bytes() || method == b"HEAD";
+    let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let shows = accepts.flat_map(|value| value.split(',')).any(|kind| {
+        let kind = kind.split(';').next().unwrap_or_default();
+        kind.trim().eq_ignore_ascii_case("text/html")
+    });
+    if !reads || !shows {
+        return Ok(None);
+    }
+    let address = return_address(app, client, headers)?;
+    let place = page.returning_to(address.as_deref());
+    let place = HeaderValue::try_from(place);
+    place.map(Some).map_err(|_| Problem::bad("the address to return to cannot be written"))
+}
+
+/// The address that the client asked for, as a trusted proxy says, if a login may return there.
+///
+/// # Errors
+///
+/// 400 for what is no address.
+fn return_address(
+    app: &App,
+    client: &Client,
+    headers: &HeaderMap,
+) -> Result<Option<String>, Problem> {
+    let (host, uri) = (headers.get(FORWARDED_HOST), headers.get(FORWARDED_URI));
+    let Some((host, uri)) = host.zip(uri).filter(|_| client.proxied) else { return Ok(None) };
+    let host = canonical_host(host);
+    let host = host.ok_or_else(|| Problem::bad("`X-Forwarded-Host` is no host"))?;
+    let uri = uri.to_str().ok().filter(|uri| uri.starts_with('/'));
+    let uri = uri.ok_or_else(|| Problem::bad("`X-Forwarded-Uri` is no path"))?;
+    // Whatever the proxy called it: what matters to a browser is whether it is within TLS.
+    let scheme = match headers.get(FORWARDED_PROTO) {
+        Some(_) if client.secure() => "https",
+        _ => "http",
+    };
+    let allowed = app.options.return_to.check(&format!("{scheme}://{host}{uri}"));
+    Ok(allowed.map(|allowed| allowed.as_str().to_owned()))
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { service: "web".to_owned(), groups: Vec::new(), redirect: false }
+    }
+}
+
+impl Wanted {
+    /// From the form of a query: `service=wiki&group=staff&group=guests&flavour=redirect`.
+    fn parse(text: &str) -> Result<Self, Problem> {
+        let mut wanted = Self::default();
+        for pair in text.split('&').filter(|pair| !pair.is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_decode_str(value).decode_utf8();
+            let value = value.ok().filter(|v| !v.is_empty() && !v.chars().any(char::is_control));
+            let value = value.filter(|value| value.len() <= super::answers::NAME_BYTES);
+            let Some(value) = value else {
+                return Err(Problem::bad(format!("`{key}` of forward-auth has no value")));
+            };
+            match (key, &*value) {
+                ("service", name) => name.clone_into(&mut wanted.service),
+                ("group", name) => wanted.groups.push(name.to_owned()),
+                ("flavour", "redirect") => wanted.redirect = true,
+                ("flavour", "status") => wanted.redirect = false,
+                ("flavour", _) => {
+                    return Err(Problem::bad(
+                        "`flavour` of forward-auth is `status` or `redirect`",
+                    ));
+                }
+                _ => {
+                    return Err(Problem::bad(format!(
+                        "forward-auth knows `service`, `group` and `flavour`, and no `{key}`"
+                    )));
+                }
+            }
+        }
+        Ok(wanted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wanted() {
+        let wanted = Wanted::parse("service=wiki&group=a%2Fb&group=c&flavour=redirect").unwrap();
+        assert_eq!(wanted.service, "wiki");
+        assert_eq!(wanted.groups, ["a/b", "c"]);
+        assert!(wanted.redirect);
+        assert_eq!(Wanted::parse("").unwrap(), Wanted::default());
+        for bad in ["group", "group=", "group=%ff", "grp=x", "flavour=302", "service=%0a"] {
+            assert!(Wanted::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn basic_is_read_whole_or_refused() {
+        let of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+            basic(&headers).map(|read| read.map(|(user, password)| (user, password.to_string())))
+        };
+        // "ada:count:ess"
+        let ada = Some(Some(("ada".to_owned(), "count:ess".to_owned())));
+        assert_eq!(of("Basic YWRhOmNvdW50OmVzcw=="), ada);
+        assert_eq!(of("basic  YWRhOmNvdW50OmVzcw=="), ada);
+        for bad in ["Basic !", "Basic YWRh", "Basic /w==", "Basic "] {
+            assert_eq!(of(bad), Some(None), "{bad}");
+        }
+        assert_eq!(of("Bearer x"), None);
+    }
+}
