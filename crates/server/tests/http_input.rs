@@ -74,7 +74,7 @@ async fn paths_and_methods() {
     let server = Running::new().await;
     assert_eq!(server.call("GET", "/healthz", Value::Null).await.body, "ok\n");
     assert_eq!(server.call("GET", "/v1/openapi.json", Value::Null).await.status, 200);
-    assert_eq!(server.call("GET", "/", Value::Null).await.status, 404);
+    assert_eq!(server.call("GET", "/nothing", Value::Null).await.status, 404);
     assert_eq!(server.call("GET", "/v1/login/", Value::Null).await.status, 404);
     let reply = server.call("PUT", "/v1/login", json!({})).await;
     assert_eq!((reply.status, reply.header("allow")), (405, Some("POST")));

@@ -1,6 +1,7 @@
 //! A server for tests: an engine over a store in a temporary folder, and users that need no hash.
 #![allow(dead_code)] // each test file uses its part
 
+pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod schema;
 
@@ -48,11 +49,13 @@ pub(crate) struct Wishes {
     pub(crate) audit: Option<Audit>,
     pub(crate) pending: PendingLimits,
     pub(crate) node: u16,
+    /// The checkers; absent: users by password, and two steps for who names them.
+    pub(crate) portal: Option<fn(Portal<ServerRealm>) -> Portal<ServerRealm>>,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { audit: None, pending: PendingLimits::default(), node: 1 }
+        Self { audit: None, pending: PendingLimits::default(), node: 1, portal: None }
     }
 }
 
@@ -76,9 +79,13 @@ impl Place {
 
         let world = SystemWorld::new();
         let gate = Arc::new(Gate::default());
-        let portal = Portal::new(ServerRealm::new(store.clone(), world, 3600))
-            .checked_by(Password::new("mem", Users(Arc::clone(&gate))))
-            .checked_by(TwoSteps::default());
+        let portal = Portal::new(ServerRealm::new(store.clone(), world, 3600));
+        let portal = match wishes.portal {
+            Some(checkers) => checkers(portal),
+            None => portal
+                .checked_by(Password::new("mem", Users(Arc::clone(&gate))))
+                .checked_by(TwoSteps::default()),
+        };
         let opened = || Audit::open(&folder.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
         let mut metrics = Metrics::default();
         metrics.enabled = true;
@@ -109,7 +116,7 @@ impl Place {
 }
 
 /// Everybody whose name is in the list, with the password `countess`.
-struct Users(Arc<Gate>);
+pub(crate) struct Users(pub(crate) Arc<Gate>);
 
 impl PasswordStore for Users {
     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {

@@ -4,8 +4,6 @@
 //! over TLS, `__Secure-` over TLS by a host of the same domain. Without TLS there is only the plain name,
 //! and it is used on loopback alone.
 
-#![allow(dead_code)] // The pages use the rest of it.
-
 use std::fmt;
 
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -51,11 +49,6 @@ impl Cookies<'_> {
     /// Another cookie of ours, until the browser is closed. For this host alone.
     pub(super) fn set(&self, base: &str, value: &str) -> HeaderValue {
         self.written(base, value, None)
-    }
-
-    /// The end of another cookie of ours.
-    pub(super) fn clear(&self, base: &str) -> HeaderValue {
-        self.written(base, "", Some(0))
     }
 
     /// The value of a cookie of ours. Of two with the same name none counts: one of them was set by somebody

@@ -37,18 +37,22 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
             let error = "send the body as `Content-Type: application/json`";
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, error));
         }
-        let length = request.headers().get(header::CONTENT_LENGTH);
-        let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
-        let body = read(request.into_body(), length.unwrap_or(0));
-        let body = match tokio::time::timeout(app.options.body_timeout, body).await {
-            Ok(body) => body?,
-            Err(_) => {
-                let error = "the body did not arrive in time";
-                return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, error)
-                    .with(header::CONNECTION, HeaderValue::from_static("close")));
-            }
-        };
-        parse(&body).map(Self)
+        parse(&whole(request, app).await?).map(Self)
+    }
+}
+
+/// The body of a request, within its limits of length and time.
+pub(super) async fn whole(request: Request, app: &App) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+    let body = read(request.into_body(), length.unwrap_or(0));
+    match tokio::time::timeout(app.options.body_timeout, body).await {
+        Ok(body) => body,
+        Err(_) => {
+            let error = "the body did not arrive in time";
+            Err(Problem::new(StatusCode::REQUEST_TIMEOUT, error)
+                .with(header::CONNECTION, HeaderValue::from_static("close")))
+        }
     }
 }
 

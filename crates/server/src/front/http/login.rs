@@ -59,7 +59,8 @@ pub(super) async fn answer(
         let error = format!("the user name has {length} bytes and may have {NAME_BYTES}");
         return Err(Problem::bad(error));
     }
-    app.see_through(async move { answered(&engine, id, round, answers).await }).await?
+    let told = app.see_through(async move { answered(&engine, id, round, answers).await }).await?;
+    told.map_err(not_pending)
 }
 
 /// `DELETE /v1/login/{id}`.
@@ -97,8 +98,14 @@ pub(super) enum Told {
     Ask(Id, Ask),
     Granted(Verified<Identity>, Arc<Mutex<Session<Lasting>>>),
     Denied(Denial),
-    Misuse(Misuse, Option<(Id, u16)>),
+    Misuse(Misuse, Option<(Id, Ask)>),
     Fault,
+}
+
+/// The first round of a login that nobody has begun yet, or why there is none.
+pub(super) enum First {
+    Shown(Ask),
+    End(Told),
 }
 
 impl IntoResponse for Told {
@@ -132,8 +139,8 @@ impl IntoResponse for Told {
                 response
             }
             Self::Misuse(misuse, open) => {
-                let (id, round) = open.unzip();
-                let id = id.map(|id| id.to_string());
+                let (id, ask) = open.unzip();
+                let (id, round) = (id.map(|id| id.to_string()), ask.map(|ask| ask.number));
                 let reply = LoginReply::Misuse { error: misuse.to_string(), id, round };
                 response(StatusCode::UNPROCESSABLE_ENTITY, &reply)
             }
@@ -187,8 +194,53 @@ async fn begun(engine: &Engine, request: Request, answers: Answers) -> Told {
     }
 }
 
-async fn answered(engine: &Engine, id: Id, round: u16, answers: Answers) -> Result<Told, Problem> {
-    let (mut conversation, parked) = engine.pending.take(id, &engine.world).map_err(not_pending)?;
+/// The first round, to be shown to somebody who may never answer it: nothing is kept, and looking at a form
+/// is no attempt. Who answers begins with [`begun_at`].
+pub(super) async fn first_round(engine: &Engine, request: Request) -> First {
+    let peer = Arc::clone(&request.peer);
+    let begun = engine.begin_within::<Lasting>(request, Arc::clone(&peer), Some(&Bounds::REQUESTS));
+    match begun.await.asked() {
+        Ok((ask, _)) => First::Shown(ask),
+        Err(end) => {
+            let mut ledger = Ledger::default();
+            let turn = engine.settle(end, &mut ledger);
+            First::End(told(engine, None, turn, None, &peer, ledger))
+        }
+    }
+}
+
+/// Begins a login with the answers to its first round, of which the peer has seen the like. None: the round
+/// is kept for the peer.
+pub(super) async fn begun_at(engine: &Engine, request: Request, answers: Option<Answers>) -> Told {
+    let mut ledger = Ledger::default();
+    let peer = Arc::clone(&request.peer);
+    let begun = engine.begin_within::<Lasting>(request, Arc::clone(&peer), Some(&Bounds::REQUESTS));
+    let mut turn = engine.settle(begun.await, &mut ledger);
+    turn = match (turn, answers) {
+        (Turn::Ask(ask, login), Some(answers)) => {
+            let unsettled = engine.answer::<Lasting>(login, ask.number, answers, Arc::clone(&peer));
+            engine.settle(unsettled.await, &mut ledger)
+        }
+        (turn, _) => turn,
+    };
+    told(engine, None, turn, None, &peer, ledger)
+}
+
+/// The open round of a login that waits, which goes on waiting.
+pub(super) fn open_round(engine: &Engine, id: Id) -> Result<Ask, NotPending> {
+    let (conversation, parked) = engine.pending.take(id, &engine.world)?;
+    let open = conversation.open();
+    engine.pending.park(id, conversation, parked, &engine.world);
+    open.ok_or(NotPending::Unknown)
+}
+
+pub(super) async fn answered(
+    engine: &Engine,
+    id: Id,
+    round: u16,
+    answers: Answers,
+) -> Result<Told, NotPending> {
+    let (mut conversation, parked) = engine.pending.take(id, &engine.world)?;
     if conversation.is_over() {
         let reply = conversation.answer(round, answers, &engine.world).await;
         let told = repeated(reply, &parked);
@@ -240,11 +292,11 @@ fn told(
             Err(full) => too_many(engine, full, peer, ledger),
         },
         Turn::Misuse(misuse, login) => {
-            let Some(Ask { number, .. }) = login.conversation.open() else {
+            let Some(ask) = login.conversation.open() else {
                 return Told::Misuse(misuse, None);
             };
             match wait(engine, id, login) {
-                Ok(id) => Told::Misuse(misuse, Some((id, number))),
+                Ok(id) => Told::Misuse(misuse, Some((id, ask))),
                 Err(full) => too_many(engine, full, peer, ledger),
             }
         }

@@ -15,6 +15,7 @@ mod identity_headers;
 mod json;
 mod login;
 mod login_page;
+mod pages;
 mod parts;
 mod problem;
 mod return_to;
@@ -116,5 +117,6 @@ impl Default for HttpOptions {
 struct App {
     engine: Arc<Engine>,
     options: Arc<HttpOptions>,
+    pages: Arc<pages::Pages>,
     stop: Stop,
 }

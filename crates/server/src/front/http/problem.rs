@@ -63,6 +63,16 @@ impl Problem {
         Self { node: Some(node), ..problem }
     }
 
+    pub(super) fn code(&self) -> StatusCode {
+        self.code
+    }
+
+    /// Its `Retry-After`, if it has one.
+    pub(super) fn retry_after(&self) -> Option<HeaderValue> {
+        let (name, value) = self.header.as_ref()?;
+        (*name == header::RETRY_AFTER).then(|| value.clone())
+    }
+
     /// The problem, with a header. It has room for one.
     pub(super) fn with(self, name: header::HeaderName, value: HeaderValue) -> Self {
         Self { header: Some((name, value)), ..self }

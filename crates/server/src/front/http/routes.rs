@@ -6,6 +6,7 @@ use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, any, delete, get, patch, post, put};
 
+use super::pages::PAGES;
 use super::parts::Part;
 use super::problem::Problem;
 use super::{App, administration as admin, events, forward_auth, health, login, session};
@@ -173,10 +174,12 @@ impl std::fmt::Debug for Route {
 pub(super) fn router(app: App) -> Router {
     let add = |router: Router<App>, route: &Route| router.route(route.path, (route.handler)());
     let parts = app.options.parts;
+    let pages = PAGES.iter().filter(|_| parts.serve(Part::Pages));
+    let pages = pages.fold(Router::new(), |router, (path, page)| router.route(path, page()));
     ROUTES
         .iter()
         .filter(|route| parts.serve(route.part))
-        .fold(Router::new(), add)
+        .fold(pages, add)
         .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
         .method_not_allowed_fallback(async || {
             Problem::new(
