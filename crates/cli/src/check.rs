@@ -4,9 +4,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use countersign::{Carrier as _, Checker, Order, World as _};
+use comfy_table::Table;
+use countersign::{Carrier as _, Checker, Order, Plaintext, Results, When, World as _};
 use countersign_sasl::{Login, Plain};
-use countersign_server::config::Config;
+use countersign_server::config::{Config, PolicyRow, policy_table};
 use countersign_server::groups::Groups;
 use countersign_server::registry::Parts;
 use countersign_server::world::SystemWorld;
@@ -15,6 +16,7 @@ use countersign_store::{OpenOptions, Store};
 use crate::args::PlaceArgs;
 use crate::failure::Failure;
 use crate::place::{Place, block_on, hasher};
+use crate::table::{print, table};
 
 pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
     let place = Place::of(args)?;
@@ -64,7 +66,7 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
     if config.http.is_empty() && config.dovecot.is_empty() && config.saslauthd.is_empty() {
         println!("  nowhere: nobody could log in");
     }
-    println!("\nasks, for every service; {}", order(config.order));
+    println!("\nasks; {}", order(config.order));
     for (index, (checker, built)) in config.checkers.iter().zip(&checkers).enumerate() {
         let (name, settings) = checker;
         println!("  {}. {name}: {}", index + 1, settings.describe());
@@ -72,6 +74,11 @@ pub(crate) fn run(args: &PlaceArgs) -> Result<(), Failure> {
             Ok(checker) => println!("     for {}", mechanisms(checker.as_ref())),
             Err(error) => println!("     cannot be asked: {error}"),
         }
+    }
+    if let Ok(built) = checkers.iter().cloned().collect::<Result<Vec<_>, _>>() {
+        let portal = config.portal((), built).map_err(|e| Failure::refused(e.to_string()))?;
+        println!("\npolicy");
+        print(&policy(&policy_table(&portal)));
     }
     if unusable > 0 {
         let what = "a listener cannot be served: the server would not start";
@@ -93,6 +100,72 @@ async fn conflicts(place: &Place) -> Result<Vec<String>, Failure> {
     let conflicts = Groups::new(store.clone(), &place.config.groups).conflicts().await;
     store.close().await;
     Ok(conflicts?)
+}
+
+/// What the policy comes to: a row for each rule, and for each thing the first row that matches and says
+/// something about it decides.
+fn policy(rows: &[PolicyRow]) -> Table {
+    let head = ["when", "lets in", "begins with", "requires", "readable secrets", "asks"];
+    let mut table = table(&head);
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    for row in rows {
+        let terms = &row.terms;
+        let groups = !row.when.groups.is_empty();
+        let of_the_beginning = |text: String| if groups { "-".to_owned() } else { text };
+        let require = terms.require.iter().flatten().map(ToString::to_string);
+        let mut require = require.collect::<Vec<_>>().join(", then ");
+        if terms.code_in_password == Some(true) && !groups {
+            require.push_str(" (`password,code` where it cannot be asked)");
+        }
+        let plaintext = match terms.plaintext.unwrap_or_default() {
+            Plaintext::Always => "always",
+            Plaintext::Secured => "over TLS, or on this machine",
+            Plaintext::Never => "never",
+        };
+        let asks = terms.checkers.iter().flatten().map(|(name, results)| asked(name, results));
+        table.add_row([
+            format!("{}{}", row.name, when(&row.when)),
+            if terms.allow == Some(false) { "nobody".into() } else { "yes".to_owned() },
+            of_the_beginning(row.begins.join(", ")),
+            require,
+            of_the_beginning(plaintext.to_owned()),
+            of_the_beginning(asks.collect::<Vec<_>>().join("\n")),
+        ]);
+    }
+    table
+}
+
+fn when(when: &When) -> String {
+    let mut text = String::new();
+    let mut say = |what: &str, all: Vec<String>| {
+        if !all.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\n{what} {}", all.join(", "));
+        }
+    };
+    say("service", when.services.iter().map(ToString::to_string).collect());
+    say("network", when.networks.iter().map(ToString::to_string).collect());
+    say("transport", when.transports.iter().map(|t| format!("{t:?}").to_lowercase()).collect());
+    say("group", when.groups.clone());
+    text
+}
+
+/// A checker, with those of its results that do not come to what one would expect.
+fn asked(name: &str, results: &Results) -> String {
+    let usual = Order::FirstKnown.results();
+    let mut text = name.to_owned();
+    for (what, then, usual) in [
+        ("granted", results.granted, usual.granted),
+        ("wrong", results.wrong, usual.wrong),
+        ("unknown", results.unknown, usual.unknown),
+        ("refused", results.refused, usual.refused),
+        ("fault", results.fault, usual.fault),
+    ] {
+        if then != usual {
+            let _ = write!(text, "\n  {what}: {}", format!("{then:?}").to_lowercase());
+        }
+    }
+    text
 }
 
 /// Each checker of the configuration, or why there is none.

@@ -182,6 +182,37 @@ impl<R> Portal<R> {
         names
     }
 
+    /// The mechanisms that this peer can begin with, carriers included: what the policy lets it use. It is
+    /// what a peer could be offered that answers everything.
+    pub fn begins(&self, peer: &Peer) -> Vec<String> {
+        let way = self.ways.to(peer);
+        if way.open().is_err() {
+            return Vec::new();
+        }
+        let usable = |name: &str| {
+            let plan = way.begin(name);
+            plan.is_some_and(|p| !p.plaintext || way.plaintext.allows(peer.transport))
+        };
+        let own = way.all().filter(|name| usable(name));
+        let carried = self.carriers.iter().filter(|carrier| usable(carrier.carries()));
+        let all = own.chain(carried.map(|carrier| carrier.name()));
+        all.filter(|name| way.permits(name)).map(str::to_owned).collect()
+    }
+
+    /// Every mechanism of every checker, and the carriers.
+    pub fn mechanism_names(&self) -> Vec<String> {
+        let own = self.ways.checkers.iter().flat_map(|(_, checker)| checker.mechanisms());
+        let own = own.map(|mechanism| mechanism.name.to_string());
+        let carriers = self.carriers.iter().map(|carrier| carrier.name().to_owned());
+        let mut names = Vec::<String>::new();
+        for name in own.chain(carriers) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// Whether a login of this peer can begin with a mechanism of a checker itself, not carried.
     pub fn offers_to(&self, peer: &Peer, mechanism: &str) -> bool {
         let way = self.ways.to(peer);

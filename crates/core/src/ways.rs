@@ -243,6 +243,11 @@ impl Way {
         })
     }
 
+    /// The names of the checkers' own mechanisms.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        self.offered.iter().map(|mechanism| &*mechanism.name)
+    }
+
     /// What is demanded of this identity.
     ///
     /// # Errors

@@ -8,9 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{Fault, Pending, PendingLimits, Portal, Reason, World};
+use countersign::{Fault, Pending, PendingLimits, Reason, World};
 use countersign_checkers::pool::{HashPool, PoolOptions, Remember};
-use countersign_sasl::{Login, Plain};
 use countersign_store::{OpenOptions as StoreOptions, Store};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -258,10 +257,9 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
         recipe: config.recipe(),
     };
     let realm = ServerRealm::new(store.clone(), world, lifetime);
-    let mut portal = Portal::new(realm).carried_by(Plain).carried_by(Login).in_order(config.order);
-    for (name, settings) in &config.checkers {
-        portal = portal.checked_by_shared(config.build(name, &**settings, &parts)?);
-    }
+    let checkers = config.checkers.iter();
+    let checkers = checkers.map(|(name, settings)| config.build(name, &**settings, &parts));
+    let portal = config.portal(realm, checkers.collect::<Result<Vec<_>, _>>()?)?;
     let audit = config.open_audit()?;
     if !audit.is_on() {
         tracing::warn!("the audit record is off: no attempt is recorded");

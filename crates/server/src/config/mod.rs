@@ -5,6 +5,7 @@
 //! an error in it keeps its place in the file.
 
 mod error;
+mod policy;
 mod sections;
 mod store;
 
@@ -13,18 +14,20 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use countersign::{Checker, Fault, Order};
+use countersign::{Checker, Fault, Order, Policy, Portal};
 use countersign_checkers::hash::Recipe;
+use countersign_sasl::{Login, Plain};
 use countersign_store::Location;
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 pub use error::ConfigError;
+use policy::{Places, PolicySection};
+pub use policy::{PolicyRow, table as policy_table};
 pub use sections::{
     AccountsPolicy, AuditSection, DovecotMasterSection, DovecotSection, HttpSection, LimitsSection,
-    LogFormat, LogLevel, LogSection, MetricsSection, OrderWord, SaslauthdSection, SessionsSection,
-    TlsSection,
+    LogFormat, LogLevel, LogSection, MetricsSection, SaslauthdSection, SessionsSection, TlsSection,
 };
 pub use store::StoreSection;
 
@@ -53,8 +56,11 @@ pub struct Config {
     pub saslauthd: BTreeMap<String, SaslauthdSection>,
     /// The checkers, in the order in which they are asked, as `kind.name`.
     pub checkers: Vec<NamedChecker>,
-    /// What their answers come to.
+    /// Who may log in to what, how.
+    pub policy: Policy,
+    /// What the answers of several checkers usually come to.
     pub order: Order,
+    policy_places: Places,
     /// Where each checker's table is, and the file, for errors that come up when it is made.
     places: BTreeMap<String, std::ops::Range<usize>>,
     file: Option<(PathBuf, String)>,
@@ -102,13 +108,6 @@ struct ListenSection {
     saslauthd: BTreeMap<String, SaslauthdSection>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct PolicySection {
-    checkers: Option<Vec<Spanned<String>>>,
-    order: OrderWord,
-}
-
 impl Config {
     /// Reads a configuration file.
     ///
@@ -143,9 +142,10 @@ impl Config {
             None => vec![default_checker(base, registry)?],
         };
         let sections = Sections::deserialize(Deserializer::from(table))?;
-        let places =
+        let places: Vec<_> =
             checkers.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
-        let checkers = in_order(checkers, sections.policy.checkers)?;
+        let policy = sections.policy.read(&places)?;
+        let checkers = in_order(checkers, &policy.policy);
         let groups =
             sections.groups.unwrap_or_else(|| Spanned::new(0..0, GroupsSection::default()));
         if let Err(why) = groups.get_ref().check() {
@@ -169,8 +169,10 @@ impl Config {
             dovecot_master: listen.dovecot_master,
             saslauthd: listen.saslauthd,
             checkers,
-            order: sections.policy.order.into(),
-            places,
+            policy: policy.policy,
+            order: policy.order,
+            policy_places: policy.places,
+            places: places.into_iter().collect(),
             file: None,
             audit: sections.audit,
             metrics: sections.metrics,
@@ -203,6 +205,27 @@ impl Config {
                 None => error,
             }
         })
+    }
+
+    /// The portal to a realm, with these checkers, under this configuration's policy.
+    ///
+    /// # Errors
+    ///
+    /// What of the policy contradicts itself, now that it is known what the checkers offer.
+    pub fn portal<R>(
+        &self,
+        realm: R,
+        checkers: impl IntoIterator<Item = Arc<dyn Checker>>,
+    ) -> Result<Portal<R>, ConfigError> {
+        let portal = Portal::new(realm).carried_by(Plain).carried_by(Login).in_order(self.order);
+        let portal = checkers.into_iter().fold(portal, Portal::checked_by_shared);
+        let portal = portal.under(self.policy.clone());
+        let contradiction = |error: ConfigError| match &self.file {
+            Some((path, text)) => error.in_file(path, text),
+            None => error,
+        };
+        self.policy_places.check(&portal).map_err(contradiction)?;
+        Ok(portal)
     }
 
     /// How new passwords are hashed.
@@ -354,45 +377,15 @@ fn default_checker(base: &Path, registry: &Registry) -> Result<Read, ConfigError
     Ok(("accounts.main".into(), 0..0, (kind.settings)(empty, base)?))
 }
 
-fn in_order(
-    mut read: Vec<Read>,
-    order: Option<Vec<Spanned<String>>>,
-) -> Result<Vec<NamedChecker>, ConfigError> {
-    let known: Vec<String> = read.iter().map(|(name, ..)| name.clone()).collect();
-    let Some(order) = order else {
-        if let [_, (name, span, _), ..] = read.as_slice() {
-            let message = format!("`{name}` is a second checker, and no order is given");
-            let order = known.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(", ");
-            let help = format!("say who is asked first: [policy] checkers = [{order}]");
-            return Err(ConfigError::at(span.clone(), message).with_help(help));
-        }
-        return Ok(read.into_iter().map(|(name, _, settings)| (name, settings)).collect());
-    };
-    let mut ordered: Vec<NamedChecker> = Vec::new();
-    for name in order {
-        let wanted = name.get_ref();
-        if ordered.iter().any(|(before, _)| before == wanted) {
-            let message = format!("`{wanted}` is named twice");
-            return Err(ConfigError::at(name.span(), message).with_help("name each checker once"));
-        }
-        let Some(index) = read.iter().position(|(known, ..)| known == wanted) else {
-            let known = known.iter().map(String::as_str).collect::<Vec<_>>();
-            return Err(ConfigError::unknown(name.span(), "checker", wanted, &known));
-        };
-        let (name, _, settings) = read.swap_remove(index);
-        ordered.push((name, settings));
-    }
-    if let Some((name, span, _)) = read.first() {
-        let message = format!("nobody asks the checker `{name}`");
-        let help = "add it to `policy.checkers`, or remove its table";
-        return Err(ConfigError::at(span.clone(), message).with_help(help));
-    }
-    if ordered.is_empty() {
-        return Err(ConfigError::general(
-            "`policy.checkers` names no checker: nobody could log in",
-        ));
-    }
-    Ok(ordered)
+/// The checkers in the order in which they are usually asked, and then those that only rules ask.
+fn in_order(read: Vec<Read>, policy: &Policy) -> Vec<NamedChecker> {
+    let usual: Vec<_> = policy.terms.checkers.iter().flatten().map(|(name, _)| name).collect();
+    let mut checkers: Vec<NamedChecker> =
+        read.into_iter().map(|(name, _, settings)| (name, settings)).collect();
+    checkers.sort_by_key(|(name, _)| {
+        usual.iter().position(|usual| ***usual == **name).unwrap_or(usize::MAX)
+    });
+    checkers
 }
 
 /// Only what was rotated can be removed.

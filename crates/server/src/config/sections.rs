@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign::Order;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use toml::Spanned;
@@ -347,29 +346,6 @@ pub enum LogLevel {
     Info,
     /// Everything.
     Debug,
-}
-
-/// `policy.order`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum OrderWord {
-    /// The first checker that knows the user decides.
-    #[default]
-    FirstKnown,
-    /// The first success lets in.
-    FirstSuccess,
-    /// All must let in.
-    All,
-}
-
-impl From<OrderWord> for Order {
-    fn from(word: OrderWord) -> Self {
-        match word {
-            OrderWord::FirstKnown => Self::FirstKnown,
-            OrderWord::FirstSuccess => Self::FirstSuccess,
-            OrderWord::All => Self::All,
-        }
-    }
 }
 
 /// A file mode, as in `"0660"`: quoted, for TOML has no octal number with a leading zero.

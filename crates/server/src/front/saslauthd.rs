@@ -321,8 +321,9 @@ fn peer_of(request: &WireRequest<'_>) -> Peer {
     let supports = KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
     let mut peer = Peer::new(String::from_utf8_lossy(request.service), supports);
     peer.front_end = "saslauthd";
-    // How the user reached the server that asks is not said here.
-    peer.transport = Transport::Plain;
+    // The server that asks is on this machine; how the user reached it is not said here, and is for it to
+    // see to.
+    peer.transport = Transport::Local;
     // `ip;port` (S31).
     let client = request.client.and_then(|client| std::str::from_utf8(client).ok());
     peer.remote = client.and_then(|client| client.split(';').next()?.parse().ok());

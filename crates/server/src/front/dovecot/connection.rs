@@ -530,6 +530,8 @@ impl<'e> Connection<'e> {
     fn peer_of(&mut self, request: &AuthRequest<'_>) -> Arc<Peer> {
         let service = request.service();
         let transport = match request.secured() {
+            // A client on the mail server's own machine: nothing crossed a network.
+            Secured::No if same_machine(request) => Transport::Local,
             Secured::No => Transport::Plain,
             Secured::Yes => Transport::Local,
             Secured::Tls => Transport::Tls,
@@ -618,4 +620,12 @@ fn fail(public: Public, user: Option<&[u8]>) -> Fail<'_> {
         Public::Unsupported => (Some("Not possible in this way"), None),
     };
     Fail { user, reason, code }
+}
+
+fn same_machine(request: &AuthRequest<'_>) -> bool {
+    let remote = request.remote_ip().map(|address| address.to_canonical());
+    remote.is_some_and(|remote| {
+        let local = request.local_ip().map(|address| address.to_canonical());
+        remote.is_loopback() || local == Some(remote)
+    })
 }
