@@ -11,7 +11,7 @@ pub fn hash(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let accept = Accept { allow_plain: true, ..Accept::default() };
+    let accept = Accept { allow_plain: true, allow_weak: true, ..Accept::default() };
     let Ok(hash) = Hash::parse(text, &accept) else {
         return;
     };

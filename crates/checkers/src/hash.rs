@@ -11,8 +11,8 @@
 //! # Ok::<(), countersign_checkers::hash::HashError>(())
 //! ```
 //!
-//! The texts are Dovecot's `{SCHEME}data`, `{SCHEME.b64}data` and `{SCHEME.hex}data`, or crypt(3)'s
-//! `$id$…`. One file for each family; `scheme.rs` holds the table.
+//! The texts are Dovecot's `{SCHEME}data`, `{SCHEME.b64}data` and `{SCHEME.hex}data`, crypt(3)'s and the PHC
+//! string format's `$id$…`, or Django's. One file for each family; `scheme.rs` holds the table.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,13 +22,19 @@ use sha2::{Digest as _, Sha512};
 
 mod argon2id;
 mod blf_crypt;
+mod crypt64;
+mod des_crypt;
 mod digest;
 mod error;
 mod limits;
+mod md5_crypt;
 mod memory;
+mod pbkdf2;
 mod plain;
 mod scheme;
+mod scrypt;
 mod sha_crypt;
+mod yescrypt;
 
 pub use error::HashError;
 pub use limits::{Accept, Limits, Recipe};
@@ -268,8 +274,8 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics(text in ".{0,80}", data in "[ -~]{0,120}", row in 0..11usize) {
-            let accept = Accept { allow_plain: true, ..Accept::default() };
+        fn parsing_never_panics(text in ".{0,80}", data in "[ -~]{0,120}", row in 0..Scheme::all().count()) {
+            let accept = Accept { allow_plain: true, allow_weak: true, ..Accept::default() };
             let _ = Hash::parse(&text, &accept);
             let scheme = Scheme::all().nth(row).unwrap();
             for text in [
@@ -278,6 +284,13 @@ pub(crate) mod tests {
                 format!("$2b$10${data}"),
                 format!("$6$rounds={data}"),
                 format!("$argon2id$v=19$m={data}"),
+                format!("$y$j9T${data}"),
+                format!("$y${data}"),
+                format!("$7${data}"),
+                format!("$scrypt$ln={data}"),
+                format!("$pbkdf2-sha256${data}"),
+                format!("pbkdf2_sha256${data}"),
+                format!("$apr1${data}"),
             ] {
                 let _ = Hash::parse(&text, &accept);
             }
@@ -298,11 +311,12 @@ pub(crate) mod tests {
     #[test]
     fn what_is_recognised_and_not_verified_says_so() {
         for (text, part) in [
-            ("$y$j9T$salt$hash", "yescrypt"),
-            ("$1$salt$hash", "MD5-crypt"),
-            ("abJnggxhB/yWI", "DES"),
-            ("{CRYPT}abJnggxhB/yWI", "DES"),
-            ("{PLAIN-MD5}x", "unknown password scheme {PLAIN-MD5}"),
+            ("$md5$salt$hash", "an unknown $prefix$"),
+            ("$argon2d$x", "argon2d"),
+            ("abJnggxhB/yWI", "allow_weak"),
+            ("{CRYPT}abJnggxhB/yWI", "allow_weak"),
+            ("_J9..F3ePYmH79S1mwmE", "BSD's DES"),
+            ("{CRAM-MD5}x", "unknown password scheme {CRAM-MD5}"),
             ("{SHA265}x", "did you mean {SHA256}?"),
         ] {
             let error = Hash::parse(text, &Accept::default()).unwrap_err().to_string();

@@ -157,6 +157,8 @@ struct FileSettings {
     path: PathBuf,
     #[serde(default)]
     allow_plain: bool,
+    #[serde(default)]
+    allow_weak: bool,
     #[serde(default, deserialize_with = "scheme")]
     default_scheme: Option<String>,
 }
@@ -170,7 +172,8 @@ fn scheme<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error
 
 impl CheckerSettings for FileSettings {
     fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault> {
-        let mut accept = Accept { allow_plain: self.allow_plain, ..Accept::default() };
+        let (allow_plain, allow_weak) = (self.allow_plain, self.allow_weak);
+        let mut accept = Accept { allow_plain, allow_weak, ..Accept::default() };
         if let Some(scheme) = &self.default_scheme {
             accept.default_scheme = Scheme::named(scheme).map_err(|error| {
                 Fault::internal(format!("checker `{name}`: default_scheme")).caused_by(error)

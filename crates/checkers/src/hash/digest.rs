@@ -1,8 +1,10 @@
-//! SHA256, SHA512 and their salted forms: one digest of password and salt, in base64 or hexadecimal.
+//! SHA256, SHA512, SHA (SHA-1), LDAP-MD5 and their salted forms: one digest of password and salt, in base64 or hexadecimal.
 //! Cheap to verify, and as cheap to guess.
 
 use std::sync::Arc;
 
+use md5::Md5;
+use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
@@ -39,6 +41,28 @@ pub(super) const SHA512: &Function = &Function {
     sum: |password, salt, out| {
         let digest = Sha512::new().chain_update(password).chain_update(salt);
         out.copy_from_slice(&digest.finalize());
+    },
+};
+
+/// For hashes that were made elsewhere.
+pub(super) const SHA1: &Function = &Function {
+    len: 20,
+    unsalted: "SHA",
+    salted: "SSHA",
+    sum: |password, salt, out| {
+        let digest = Sha1::new().chain_update(password).chain_update(salt);
+        out[..20].copy_from_slice(&digest.finalize());
+    },
+};
+
+/// For hashes that were made elsewhere.
+pub(super) const MD5: &Function = &Function {
+    len: 16,
+    unsalted: "LDAP-MD5",
+    salted: "SMD5",
+    sum: |password, salt, out| {
+        let digest = Md5::new().chain_update(password).chain_update(salt);
+        out[..16].copy_from_slice(&digest.finalize());
     },
 };
 
@@ -138,6 +162,61 @@ mod tests {
             assert!(!hash.verify(&Secret::from("secret\0")), "{text}");
             assert!(!hash.verify(&Secret::from("secre")), "{text}");
             assert_eq!(hash.cost(), Cost::Cheap);
+        }
+    }
+
+    /// Made by doveadm pw 2.3.19, htpasswd -s and passlib 1.7.4.
+    #[test]
+    fn older_vectors() {
+        for text in [
+            "{SHA}L55TUjtiq8FBorTWAZ0jy6g129A=",
+            "{SHA1.B64}L55TUjtiq8FBorTWAZ0jy6g129A=",
+            "{SHA.HEX}2f9e53523b62abc141a2b4d6019d23cba835dbd0",
+            "{SHA1}2f9e53523b62abc141a2b4d6019d23cba835dbd0",
+            "{SHA256}QQTTb42iwlQ0n4WDZ5Pr4CngyVcGOjTJHC6SAxh7VjE=",
+            "{SHA512}VraY3v7bWkNbY0r+MyC7rz/c2SC2xQOkRvx7endrKY1HnRumqLYXgI6wv1ec6aldZoNHvKtxSQhayTyyeZUZew==",
+            "{SSHA}a6jvcjvLBPtQHTCMjpnsadkzVudV5T+x",
+            "{SSHA}T87F5oxW7NStYn2sbshop5boecIcg3Bu",
+            "{SSHA.HEX}cc3b5defcfff2a6bdc1b475dbbff3f105089b31670982a3d",
+            "{SSHA256}8VGi97nFV3E4V2u58jerl1F9+rnS8nel+K7gwU3O7bCYLI/l",
+            "{SSHA256}Q/vIYMWslbygGn2T+17DjFAYAaPxkBqhZqNEOa3KSiWwNsYYwxjDWA==",
+            "{SSHA256.HEX}c23245f43630e77834180ea28e3d706129a9aa8b95e65ccc740fafc1fef38838153af609",
+            "{SSHA512}Et9UfO5/J00PHnYwbCJvi0yhY00mBU2tviXqWDF6JXDut32O8ZXIUWf2LxO4orFQjLxJnCPs/YGYcWzyr4RnNeHCOW0=",
+            "{SMD5}0pPdxvR7FPZYOGzuGUv/Z83Bl6I=",
+            "{SMD5.HEX}08cc392e6196916e14de61e8e685ed47621a6773",
+            "{LDAP-MD5}PLTnMmMfR+brlh80VUt83g==",
+            "{LDAP-MD5.HEX}3cb4e732631f47e6eb961f34554b7cde",
+            "{PLAIN-MD5}3cb4e732631f47e6eb961f34554b7cde",
+            "{PLAIN-MD5.B64}PLTnMmMfR+brlh80VUt83g==",
+            "{MD5}PLTnMmMfR+brlh80VUt83g==",
+        ] {
+            let hash = Hash::parse(text, &Accept::default()).unwrap();
+            assert!(hash.verify(&Secret::from("correct horse")), "{text}");
+            for wrong in ["correct hors", "correct horse\0", ""] {
+                assert!(!hash.verify(&Secret::from(wrong)), "{text}");
+            }
+            let again = Hash::parse(&hash.expose_text(), &Accept::default()).unwrap();
+            assert_eq!(again.expose_text(), hash.expose_text());
+            assert!(again.verify(&Secret::from("correct horse")));
+            assert!(again.outdated(&Recipe::default()));
+        }
+    }
+
+    /// Bare digests, in hexadecimal as programs of old write them, are read only where that is configured.
+    #[test]
+    fn bare_digests_only_where_they_are_configured() {
+        use super::super::Scheme;
+        for (scheme, text) in [
+            ("SHA1", "2f9e53523b62abc141a2b4d6019d23cba835dbd0"),
+            ("SHA256", "4104d36f8da2c254349f85836793ebe029e0c957063a34c91c2e9203187b5631"),
+        ] {
+            assert!(Hash::parse(text, &Accept::default()).is_err());
+            let default_scheme = Scheme::named(scheme).unwrap();
+            let accept = Accept { default_scheme, ..Accept::default() };
+            let hash = Hash::parse(text, &accept).unwrap();
+            assert!(hash.verify(&Secret::from("correct horse")));
+            // What names its scheme is still that.
+            assert!(Hash::parse("{SHA512.hex}00", &accept).is_err());
         }
     }
 

@@ -35,6 +35,12 @@ pub enum HashError {
     /// A clear-text password where none is allowed.
     #[error("{{PLAIN}} is not allowed here; store a hash instead, or set allow_plain")]
     PlainForbidden,
+    /// A scheme that is verified only where that is allowed.
+    #[error("{what} is not allowed here; give the user a new password, or set allow_weak")]
+    WeakForbidden {
+        /// What it is.
+        what: &'static str,
+    },
     /// The text is not what its scheme writes.
     #[error("malformed {{{scheme}}} hash: {reason}")]
     Malformed {

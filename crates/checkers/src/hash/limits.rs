@@ -11,13 +11,20 @@ pub struct Accept {
     pub default_scheme: Scheme,
     /// Whether clear-text passwords are accepted. Off by default.
     pub allow_plain: bool,
+    /// Whether traditional DES hashes are accepted, which ignore all but eight characters. Off by default.
+    pub allow_weak: bool,
     /// What a verification may cost.
     pub limits: Limits,
 }
 
 impl Default for Accept {
     fn default() -> Self {
-        Self { default_scheme: Scheme::CRYPT, allow_plain: false, limits: Limits::default() }
+        Self {
+            default_scheme: Scheme::CRYPT,
+            allow_plain: false,
+            allow_weak: false,
+            limits: Limits::default(),
+        }
     }
 }
 
@@ -25,7 +32,7 @@ impl Accept {
     /// Every setting, one after the other and always in the same order: two that read some text differently
     /// differ here. Taken apart without `..`, so that a setting more cannot be forgotten.
     pub(crate) fn each_field(&self, mut field: impl FnMut(&[u8])) {
-        let Self { default_scheme, allow_plain, limits } = self;
+        let Self { default_scheme, allow_plain, allow_weak, limits } = self;
         let Limits {
             argon2_memory_kib,
             argon2_passes,
@@ -33,14 +40,23 @@ impl Accept {
             argon2_work_kib,
             bcrypt_cost,
             sha_crypt_rounds,
-        } = limits;
+            pbkdf2_rounds,
+            scrypt_work_kib,
+        } = *limits;
         field(default_scheme.name().as_bytes());
-        field(&[u8::from(*allow_plain)]);
-        let mut numbers = [0; 28];
-        let (work, rest) = numbers.split_at_mut(8);
-        work.copy_from_slice(&argon2_work_kib.to_le_bytes());
-        let small = [argon2_memory_kib, argon2_passes, argon2_lanes, bcrypt_cost, sha_crypt_rounds];
-        for (place, number) in rest.as_chunks_mut::<4>().0.iter_mut().zip(small) {
+        field(&[u8::from(*allow_plain), u8::from(*allow_weak)]);
+        let all = [
+            argon2_memory_kib.into(),
+            argon2_passes.into(),
+            argon2_lanes.into(),
+            argon2_work_kib,
+            bcrypt_cost.into(),
+            sha_crypt_rounds.into(),
+            pbkdf2_rounds.into(),
+            scrypt_work_kib,
+        ];
+        let mut numbers = [0; 64];
+        for (place, number) in numbers.as_chunks_mut::<8>().0.iter_mut().zip(all) {
             *place = number.to_le_bytes();
         }
         field(&numbers);
@@ -66,6 +82,11 @@ pub struct Limits {
     pub bcrypt_cost: u32,
     /// Rounds of SHA256-CRYPT and SHA512-CRYPT. Default 1,000,000, some 0.3 seconds.
     pub sha_crypt_rounds: u32,
+    /// Rounds of PBKDF2. Default 5,000,000, some two seconds.
+    pub pbkdf2_rounds: u32,
+    /// scrypt and yescrypt `N × r × p × 128` bytes, in KiB: what is mixed, and no less than the memory of
+    /// one hash. Default 512 MiB, a second or two.
+    pub scrypt_work_kib: u64,
 }
 
 impl Default for Limits {
@@ -77,6 +98,8 @@ impl Default for Limits {
             argon2_work_kib: 4 * 1024 * 1024,
             bcrypt_cost: 15,
             sha_crypt_rounds: 1_000_000,
+            pbkdf2_rounds: 5_000_000,
+            scrypt_work_kib: 512 * 1024,
         }
     }
 }

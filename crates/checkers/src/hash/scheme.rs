@@ -11,7 +11,9 @@ use zeroize::Zeroizing;
 
 use super::limits::{Accept, Recipe};
 use super::{Cost, HashError, Memory};
-use super::{argon2id, blf_crypt, digest, plain, sha_crypt};
+use super::{
+    argon2id, blf_crypt, des_crypt, digest, md5_crypt, pbkdf2, plain, scrypt, sha_crypt, yescrypt,
+};
 
 /// One family of hashes, parsed: what a file of this folder implements.
 pub(crate) trait Family: Send + Sync {
@@ -47,7 +49,7 @@ struct Row {
 }
 
 /// Adding a scheme is adding a row, and a file for its family.
-static ROWS: [Row; 11] = [
+static ROWS: [Row; 24] = [
     row("ARGON2ID", &[], argon2id::parse),
     row("ARGON2I", &[], argon2id::parse_i),
     row("BLF-CRYPT", &["BCRYPT"], blf_crypt::parse),
@@ -59,6 +61,19 @@ static ROWS: [Row; 11] = [
     row("SHA512", &[], |d, _| digest::parse(d, digest::SHA512, false)),
     row("SSHA512", &[], |d, _| digest::parse(d, digest::SHA512, true)),
     row("PLAIN", &["CLEAR", "CLEARTEXT"], plain::parse),
+    row("YESCRYPT", &[], yescrypt::parse),
+    row("SCRYPT", &[], scrypt::parse),
+    row("PBKDF2", &["PBKDF2-SHA1"], pbkdf2::parse),
+    row("PBKDF2-SHA256", &[], pbkdf2::parse_256),
+    row("PBKDF2-SHA512", &[], pbkdf2::parse_512),
+    row("MD5-CRYPT", &[], md5_crypt::parse),
+    row("DES-CRYPT", &[], des_crypt::parse),
+    row("SHA", &["SHA1"], |d, _| digest::parse(d, digest::SHA1, false)),
+    row("SSHA", &["SSHA1"], |d, _| digest::parse(d, digest::SHA1, true)),
+    row("LDAP-MD5", &[], |d, _| digest::parse(d, digest::MD5, false)),
+    row("PLAIN-MD5", &[], |d, _| digest::parse(d, digest::MD5, false)),
+    row("SMD5", &[], |d, _| digest::parse(d, digest::MD5, true)),
+    row("MD5", &[], md5),
 ];
 
 const fn row(
@@ -123,6 +138,14 @@ impl PartialEq for Scheme {
 
 impl Eq for Scheme {}
 
+/// Dovecot's name of MD5-CRYPT, and LDAP's of an MD5 digest.
+fn md5(data: &Data<'_>, accept: &Accept) -> Parsed {
+    match data.text.starts_with('$') {
+        true => md5_crypt::parse(data, accept),
+        false => digest::parse(data, digest::MD5, false),
+    }
+}
+
 /// crypt(3): by prefix.
 fn crypt(data: &Data<'_>, accept: &Accept) -> Parsed {
     let text = data.text()?;
@@ -133,14 +156,16 @@ fn crypt(data: &Data<'_>, accept: &Accept) -> Parsed {
         Some("2a" | "2b" | "2x" | "2y") => "BLF-CRYPT",
         Some("5") => "SHA256-CRYPT",
         Some("6") => "SHA512-CRYPT",
-        Some("y") => return unsupported("a yescrypt hash ($y$)"),
-        Some("gy") => return unsupported("a gost-yescrypt hash ($gy$)"),
-        Some("7") => return unsupported("a scrypt hash ($7$)"),
-        Some("1") => return unsupported("an MD5-crypt hash ($1$)"),
-        Some("apr1") => return unsupported("an Apache MD5 hash ($apr1$)"),
+        Some("y" | "gy") => "YESCRYPT",
+        Some("7" | "scrypt") => "SCRYPT",
+        Some("pbkdf2" | "pbkdf2-sha256" | "pbkdf2-sha512") => "PBKDF2",
+        Some("1" | "apr1") => "MD5-CRYPT",
         Some("argon2d") => return unsupported("an argon2d hash"),
         Some(_) => return unsupported("a crypt hash with an unknown $prefix$"),
-        None => return unsupported("a crypt hash without a $prefix$ (traditional DES?)"),
+        None if text.starts_with("pbkdf2_") => "PBKDF2",
+        None if text.starts_with("scrypt$") => "SCRYPT",
+        None if des_crypt::looks(&text) => "DES-CRYPT",
+        None => return unsupported("a crypt hash without a $prefix$ (BSD's DES?)"),
     };
     Scheme::named(name)?.parse(&text, Encoding::Native, accept)
 }
@@ -217,7 +242,13 @@ pub(super) fn base64(bytes: &[u8]) -> String {
     BASE64.encode(bytes)
 }
 
-fn unhex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+/// Base64 with `.` for `+` too, as passlib writes it. Padding is optional.
+pub(super) fn unbase64(text: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let text = Zeroizing::new(text.replace('.', "+"));
+    BASE64.decode(text.as_bytes()).ok().map(Zeroizing::new)
+}
+
+pub(super) fn unhex(text: &str) -> Option<Zeroizing<Vec<u8>>> {
     let digit = |b: u8| (b as char).to_digit(16).map(|d| d as u8);
     let (pairs, rest) = text.as_bytes().as_chunks::<2>();
     if !rest.is_empty() {

@@ -6,11 +6,11 @@ use ::sha_crypt::{Params, sha256_crypt, sha512_crypt};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, Zeroizing};
 
+use super::crypt64::{self, ALPHABET};
 use super::limits::{Accept, Limits, Recipe, cap};
 use super::scheme::{Data, Family, Parsed};
 use super::{Cost, HashError, Memory};
 
-const ALPHABET: &[u8; 64] = b"./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const DEFAULT_ROUNDS: u32 = 5_000;
 /// The work grows with the square of the password's length, so there must be an end. This is
 /// libxcrypt's: no crypt(3) has made a hash of a longer one.
@@ -84,7 +84,7 @@ fn parse(variant: Variant, data: &Data<'_>, limits: &Limits) -> Parsed {
     if salt.len() > MAX_SALT || salt.bytes().any(|b| b.is_ascii_control()) {
         return Err(data.malformed("the salt must be at most 16 characters"));
     }
-    if tag.len() != variant.tag_len() || !tag.bytes().all(|b| ALPHABET.contains(&b)) {
+    if tag.len() != variant.tag_len() || !crypt64::valid(tag) {
         return Err(data.malformed("the tag must be 43 ($5$) or 86 ($6$) of ./0-9A-Za-z"));
     }
     Ok(Arc::new(ShaCrypt { variant, rounds, salt: salt.into(), tag: Zeroizing::new(tag.into()) }))
@@ -150,9 +150,7 @@ fn encode(digest: &[u8], variant: Variant) -> Zeroizing<Box<str>> {
     let mut text = String::with_capacity(variant.tag_len());
     let mut push = |[high, mid, low]: [u8; 3], characters: u32| {
         let word = u32::from_be_bytes([0, high, mid, low]);
-        for i in 0..characters {
-            text.push(ALPHABET[(word >> (6 * i) & 63) as usize] as char);
-        }
+        crypt64::push(&mut text, word, characters);
     };
     let (stride, turn) = match variant {
         Sha256 => (10, 2),

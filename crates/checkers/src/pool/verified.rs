@@ -200,7 +200,7 @@ mod tests {
         (any::<bool>(), any::<bool>(), 0..2u32).prop_map(|(plain, allow_plain, cost)| {
             let default_scheme = if plain { Scheme::PLAIN } else { Scheme::CRYPT };
             let limits = Limits { bcrypt_cost: cost, ..Limits::default() };
-            Accept { default_scheme, allow_plain, limits }
+            Accept { default_scheme, allow_plain, allow_weak: !allow_plain, limits }
         })
     }
 
@@ -262,7 +262,12 @@ mod tests {
         let settings = [
             Accept::default(),
             Accept { allow_plain: true, ..Accept::default() },
+            Accept { allow_weak: true, ..Accept::default() },
             Accept { default_scheme: Scheme::PLAIN, ..Accept::default() },
+            Accept {
+                limits: Limits { scrypt_work_kib: 1, ..Limits::default() },
+                ..Accept::default()
+            },
             Accept {
                 limits: Limits { argon2_work_kib: 1, ..Limits::default() },
                 ..Accept::default()
