@@ -6,42 +6,15 @@ use crate::credentials;
 use crate::error::StoreError;
 use crate::groups;
 use crate::names::{check, check_text, check_user_name, limits};
-use crate::records::{
-    Account, AccountSummary, AccountUpdate, Credential, Membership, NewAccount, Page,
-};
+use crate::records::{Account, AccountSummary, AccountUpdate, Credential, Membership, Page};
 use crate::sql::{Arg, Database, Row, Tx, args};
 use crate::store::Store;
 
 impl Store {
-    /// Adds an account with everything in `new`; gives the revision.
-    ///
-    /// # Errors
-    /// [`StoreError::Exists`] for a name that is taken, [`StoreError::NotFound`] for a group that does not
-    /// exist, [`StoreError::Invalid`] and [`StoreError::TooMany`] for what the store refuses to hold.
-    pub async fn add_account(&self, new: &NewAccount, now: i64) -> Result<i64, StoreError> {
-        self.add_accounts(std::slice::from_ref(new), now).await
-    }
-
-    /// Adds many accounts in one transaction: all or none.
-    ///
-    /// # Errors
-    /// As [`Store::add_account`], naming the first account that was refused.
-    pub async fn add_accounts(&self, new: &[NewAccount], now: i64) -> Result<i64, StoreError> {
-        if new.is_empty() {
-            return Ok(self.revision());
-        }
-        let mut change = self.change().await?;
-        for account in new {
-            let id = insert(&mut change.tx, account, now).await?;
-            change.touch(id, &account.name).await?;
-        }
-        change.commit().await
-    }
-
     /// Sets the fields that `update` names; gives the revision.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`], [`StoreError::Invalid`].
+    /// [`StoreError::NotFound`], [`StoreError::Invalid`], [`StoreError::LastAdministrator`].
     pub async fn update_account(
         &self,
         name: &str,
@@ -49,23 +22,9 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let mut change = self.change().await?;
         let id = id_of(&mut change.tx, name).await?;
-        let AccountUpdate { enabled, expires, must_change, driver } = update;
-        if let Some(enabled) = enabled {
-            let sql = "UPDATE accounts SET enabled = $1 WHERE id = $2";
-            change.tx.run(sql, args![*enabled, id]).await?;
-        }
-        if let Some(expires) = expires {
-            let sql = "UPDATE accounts SET expires = $1 WHERE id = $2";
-            change.tx.run(sql, args![*expires, id]).await?;
-        }
-        if let Some(must_change) = must_change {
-            set_must_change(&mut change.tx, id, *must_change).await?;
-        }
-        if let Some(driver) = driver {
-            check_driver(driver)?;
-            let sql = "UPDATE accounts SET driver = $1 WHERE id = $2";
-            change.tx.run(sql, args![driver, id]).await?;
-        }
+        let guard = change.guard(id, i64::MIN).await?;
+        change.set_fields(id, update).await?;
+        change.hold_guard(guard, i64::MIN).await?;
         change.touch(id, name).await?;
         change.commit().await
     }
@@ -91,12 +50,14 @@ impl Store {
     /// Removes an account, everything that belongs to it, and its sessions.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
-    pub async fn remove_account(&self, name: &str) -> Result<i64, StoreError> {
+    /// [`StoreError::NotFound`], [`StoreError::LastAdministrator`].
+    pub async fn remove_account(&self, name: &str, now: i64) -> Result<i64, StoreError> {
         let mut change = self.change().await?;
         let id = id_of(&mut change.tx, name).await?;
+        let guard = change.guard(id, now).await?;
         change.touch(id, name).await?;
         change.tx.run("DELETE FROM accounts WHERE id = $1", args![id]).await?;
+        change.hold_guard(guard, now).await?;
         change.end_sessions_of(name).await?;
         change.commit().await
     }
@@ -181,9 +142,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let mut change = self.change().await?;
         let id = id_of(&mut change.tx, user).await?;
-        let sql = "DELETE FROM attributes WHERE account = $1 AND name = $2";
-        change.tx.run(sql, args![id, name]).await?;
-        insert_attribute(&mut change.tx, id, name, values).await?;
+        replace_attribute(&mut change.tx, id, name, values).await?;
         let sql = "SELECT COUNT(*) FROM attributes WHERE account = $1";
         within(&mut change.tx, sql, id, limits::VALUES, "attribute values", user).await?;
         change.touch(id, user).await?;
@@ -283,59 +242,21 @@ fn credential(row: &Row) -> Result<Credential, StoreError> {
     })
 }
 
-async fn insert(tx: &mut Tx, new: &NewAccount, now: i64) -> Result<i64, StoreError> {
-    check_user_name(&new.name)?;
-    check_driver(&new.driver)?;
-    let too_many = |what, limit| StoreError::TooMany { what, name: new.name.clone(), limit };
-    if new.credentials.len() > limits::CREDENTIALS {
-        return Err(too_many("credentials", limits::CREDENTIALS));
-    }
-    if new.groups.len() > limits::GROUPS {
-        return Err(too_many("groups", limits::GROUPS));
-    }
-    if new.labels.len() > limits::LABELS {
-        return Err(too_many("labels", limits::LABELS));
-    }
-    if new.attributes.values().map(Vec::len).sum::<usize>() > limits::VALUES {
-        return Err(too_many("attribute values", limits::VALUES));
-    }
-    let id = tx.take("id", 1).await?;
-    let sql = "INSERT INTO accounts (id, name, enabled, expires, must_change, driver, revision) \
-               VALUES ($1, $2, $3, $4, $5, $6, 0) ON CONFLICT DO NOTHING";
-    let NewAccount { name, enabled, expires, must_change, driver, .. } = new;
-    let args = args![id, name.as_str(), *enabled, *expires, *must_change, driver];
-    if tx.run(sql, args).await? == 0 {
-        return Err(StoreError::Exists { what: "user", name: name.clone() });
-    }
-    for credential in &new.credentials {
-        credentials::insert(tx, id, credential, now).await?;
-    }
-    for (group, admin) in &new.groups {
-        let group = groups::id_of(tx, group).await?;
-        groups::insert_member(tx, id, group, *admin).await?;
-    }
-    for label in &new.labels {
-        insert_label(tx, id, label).await?;
-    }
-    for (name, values) in &new.attributes {
-        insert_attribute(tx, id, name, values).await?;
-    }
-    Ok(id)
-}
-
-async fn insert_label(tx: &mut Tx, account: i64, label: &str) -> Result<(), StoreError> {
+pub(crate) async fn insert_label(tx: &mut Tx, account: i64, label: &str) -> Result<(), StoreError> {
     check(label, "a label")?;
     let sql = "INSERT INTO labels (account, label) VALUES ($1, $2) ON CONFLICT DO NOTHING";
     tx.run(sql, args![account, label]).await.map(|_| ())
 }
 
-async fn insert_attribute(
+pub(crate) async fn replace_attribute(
     tx: &mut Tx,
     account: i64,
     name: &str,
     values: &[String],
 ) -> Result<(), StoreError> {
     check(name, "an attribute's name")?;
+    let sql = "DELETE FROM attributes WHERE account = $1 AND name = $2";
+    tx.run(sql, args![account, name]).await?;
     for (position, value) in (0_i64..).zip(values) {
         check_text(value, limits::TEXT, "an attribute's value")?;
         let sql = "INSERT INTO attributes (account, name, position, value) VALUES ($1, $2, $3, $4)";
@@ -344,7 +265,7 @@ async fn insert_attribute(
     Ok(())
 }
 
-fn check_driver(driver: &Option<String>) -> Result<(), StoreError> {
+pub(crate) fn check_driver(driver: &Option<String>) -> Result<(), StoreError> {
     driver.as_deref().map_or(Ok(()), |name| check(name, "a driver's name"))
 }
 

@@ -51,8 +51,14 @@ impl Store {
     /// # Errors
     /// What the database says.
     pub async fn sweep_audit(&self, before: i64) -> Result<u64, StoreError> {
+        // By id, which is in the order of time but for a clock that is set back: reads no further than the
+        // first that stays.
+        let sql = "DELETE FROM audit WHERE id < COALESCE((SELECT id FROM audit WHERE at >= $1 \
+                   ORDER BY id LIMIT 1), 9223372036854775807)";
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
-        let gone = tx.run("DELETE FROM audit WHERE at < $1", args![before]).await?;
+        // The lock of whoever records.
+        tx.take("audit", 0).await?;
+        let gone = tx.run(sql, args![before]).await?;
         tx.commit().await?;
         Ok(gone)
     }

@@ -6,7 +6,7 @@ use crate::accounts::{id_of, set_must_change, within};
 use crate::error::StoreError;
 use crate::names::{check, check_text, invalid, limits};
 use crate::records::{CredentialType, NewCredential};
-use crate::sql::{Durability, Tx, args};
+use crate::sql::{Arg, Durability, Tx, args};
 use crate::store::{Change, Store};
 
 impl Store {
@@ -61,9 +61,7 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let mut change = self.change().await?;
         let account = id_of(&mut change.tx, user).await?;
-        let new = [NewCredential::new(CredentialType::Password, hash.clone())];
-        replace_kind(&mut change.tx, account, &CredentialType::Password, &new, now).await?;
-        replace_kind(&mut change.tx, account, &CredentialType::Scram, &[], now).await?;
+        replace_password(&mut change.tx, account, hash, now).await?;
         set_must_change(&mut change.tx, account, must_change).await?;
         change.finish(account, user).await
     }
@@ -85,9 +83,7 @@ impl Store {
         let sql = "SELECT id FROM accounts WHERE name = $1 AND revision = $2";
         let row = change.tx.row(sql, args![user, revision]).await?;
         let Some(account) = row.map(|row| row.int(0)).transpose()? else { return Ok(false) };
-        let new = [NewCredential::new(CredentialType::Password, hash.clone())];
-        replace_kind(&mut change.tx, account, &CredentialType::Password, &new, now).await?;
-        replace_kind(&mut change.tx, account, &CredentialType::Scram, &[], now).await?;
+        replace_password(&mut change.tx, account, hash, now).await?;
         set_must_change(&mut change.tx, account, false).await?;
         change.finish(account, user).await?;
         Ok(true)
@@ -194,10 +190,19 @@ impl Store {
 
 impl Change {
     async fn finish(mut self, account: i64, name: &str) -> Result<i64, StoreError> {
-        let sql = "SELECT COUNT(*) FROM credentials WHERE account = $1";
-        within(&mut self.tx, sql, account, limits::CREDENTIALS, "credentials", name).await?;
+        self.count_credentials(account, name).await?;
         self.touch(account, name).await?;
         self.commit().await
+    }
+
+    /// Refuses too many.
+    pub(crate) async fn count_credentials(
+        &mut self,
+        account: i64,
+        name: &str,
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT COUNT(*) FROM credentials WHERE account = $1";
+        within(&mut self.tx, sql, account, limits::CREDENTIALS, "credentials", name).await
     }
 
     async fn finish_unnamed(mut self, account: i64) -> Result<i64, StoreError> {
@@ -206,6 +211,18 @@ impl Change {
         self.touch(account, &name).await?;
         self.commit().await
     }
+}
+
+/// The one password, and nothing that was made of the old one.
+pub(crate) async fn replace_password(
+    tx: &mut Tx,
+    account: i64,
+    hash: &Secret,
+    now: i64,
+) -> Result<(), StoreError> {
+    let new = [NewCredential::new(CredentialType::Password, hash.clone())];
+    replace_kind(tx, account, &CredentialType::Password, &new, now).await?;
+    replace_kind(tx, account, &CredentialType::Scram, &[], now).await
 }
 
 async fn replace_kind(
@@ -226,36 +243,34 @@ async fn replace_kind(
     Ok(())
 }
 
-pub(crate) async fn insert(
+async fn insert(
     tx: &mut Tx,
     account: i64,
     new: &NewCredential,
     now: i64,
 ) -> Result<i64, StoreError> {
+    let id = tx.take("id", 1).await?;
+    let sql = "INSERT INTO credentials \
+               (id, account, kind, label, data, scope, lookup, created, expires, counter) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+    tx.run(sql, row(id, account, new, now)?).await?;
+    Ok(id)
+}
+
+/// The columns of a new credential, in the order of the table but for `last_used`.
+pub(crate) fn row(
+    id: i64,
+    account: i64,
+    new: &NewCredential,
+    now: i64,
+) -> Result<Vec<Arg>, StoreError> {
     let NewCredential { kind, label, data, scope, lookup, expires, counter } = new;
     check(kind.as_str(), "a credential's kind")?;
     check_text(label, limits::NAME, "a credential's label")?;
     check_text(scope.as_deref().unwrap_or_default(), limits::TEXT, "a credential's scope")?;
     check_text(lookup.as_deref().unwrap_or_default(), limits::TEXT, "a lookup key")?;
-    let id = tx.take("id", 1).await?;
-    let sql = "INSERT INTO credentials \
-               (id, account, kind, label, data, scope, lookup, created, expires, counter) \
-               VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
-    let data = stored(data)?;
-    let args = args![
-        id,
-        account,
-        kind.as_str(),
-        label.as_str(),
-        data,
-        scope,
-        lookup,
-        now,
-        *expires,
-        *counter
-    ];
-    tx.run(sql, args).await?;
-    Ok(id)
+    let (kind, label, data) = (kind.as_str(), label.as_str(), stored(data)?);
+    Ok(args![id, account, kind, label, data, scope, lookup, now, *expires, *counter])
 }
 
 fn stored(data: &Secret) -> Result<String, StoreError> {

@@ -159,6 +159,19 @@ pub enum StoreError {
         /// How many are allowed.
         limit: usize,
     },
+    /// Nobody would be left to administer.
+    #[error(
+        "this would leave no member of the group `administrators` who can log in: make another one first"
+    )]
+    LastAdministrator,
+    /// The subject's sessions were ended after the login had begun.
+    #[error(
+        "the sessions of `{subject}` were ended while this login was under way: it has to begin again"
+    )]
+    Overtaken {
+        /// Whose.
+        subject: String,
+    },
     /// The store was closed while the operation waited.
     #[error("the account store is closed")]
     Closed,

@@ -1,9 +1,10 @@
 //! Groups, their numbers, their members and administrators.
 
 use crate::accounts::{id_of as account_id, page_args, within};
+use crate::change::ADMINISTRATORS;
 use crate::error::StoreError;
 use crate::names::{check_group_name, check_text, limits};
-use crate::records::{Changed, Group, Page};
+use crate::records::{Changed, Group, GroupUpdate, Page};
 use crate::sql::{Arg, Row, Tx, args};
 use crate::store::{Change, Store};
 
@@ -16,19 +17,11 @@ impl Store {
     /// # Errors
     /// [`StoreError::Exists`] for a name or a number that is taken, [`StoreError::Invalid`].
     pub async fn add_group(&self, group: &Group) -> Result<i64, StoreError> {
-        check_group_name(&group.name)?;
-        check_text(&group.description, limits::TEXT, "a group's description")?;
         let mut change = self.change().await?;
         if find(&mut change.tx, &group.name).await?.is_some() {
             return Err(StoreError::Exists { what: "group", name: group.name.clone() });
         }
-        check_gid(&mut change.tx, group.gid, None).await?;
-        let id = change.tx.take("id", 1).await?;
-        let sql = "INSERT INTO user_groups (id, name, gid, description) VALUES ($1, $2, $3, $4)";
-        let gid = group.gid.map(i64::from);
-        let args = args![id, group.name.as_str(), gid, group.description.as_str()];
-        change.tx.run(sql, args).await?;
-        change.note(Changed::Group(group.name.clone()));
+        change.insert_group(group).await?;
         change.commit().await
     }
 
@@ -37,25 +30,22 @@ impl Store {
     /// # Errors
     /// [`StoreError::NotFound`], [`StoreError::Exists`] for a number that is taken, [`StoreError::Invalid`].
     pub async fn update_group(&self, group: &Group) -> Result<i64, StoreError> {
-        check_text(&group.description, limits::TEXT, "a group's description")?;
-        let mut change = self.change().await?;
-        let id = id_of(&mut change.tx, &group.name).await?;
-        check_gid(&mut change.tx, group.gid, Some(id)).await?;
-        let sql = "UPDATE user_groups SET gid = $1, description = $2 WHERE id = $3";
-        let gid = group.gid.map(i64::from);
-        change.tx.run(sql, args![gid, group.description.as_str(), id]).await?;
-        change.touch_members(id).await?;
-        change.note(Changed::Group(group.name.clone()));
-        change.commit().await
+        let Group { name, gid, description } = group.clone();
+        let all = GroupUpdate { name: None, gid: Some(gid), description: Some(description) };
+        self.change_group(&name, &all).await
     }
 
     /// Removes a group, the memberships in it and the tokens bound to it.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
+    /// [`StoreError::NotFound`]; [`StoreError::LastAdministrator`] for [`crate::ADMINISTRATORS`] as long as
+    /// anybody in it is enabled.
     pub async fn remove_group(&self, name: &str) -> Result<i64, StoreError> {
         let mut change = self.change().await?;
         let id = id_of(&mut change.tx, name).await?;
+        if name == ADMINISTRATORS && change.administrators(i64::MIN).await? > 0 {
+            return Err(StoreError::LastAdministrator);
+        }
         change.touch_members(id).await?;
         change.tx.run("DELETE FROM user_groups WHERE id = $1", args![id]).await?;
         change.note(Changed::Group(name.to_owned()));
@@ -135,26 +125,36 @@ impl Store {
     /// Takes a user out of a group; tokens of theirs that are bound to the group go too.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`] for the group, the user, or the membership.
+    /// [`StoreError::NotFound`] for the group, the user, or the membership;
+    /// [`StoreError::LastAdministrator`].
     pub async fn remove_member(&self, group: &str, user: &str) -> Result<i64, StoreError> {
         let mut change = self.change().await?;
-        let grp = id_of(&mut change.tx, group).await?;
         let account = account_id(&mut change.tx, user).await?;
-        let sql = "DELETE FROM memberships WHERE account = $1 AND grp = $2";
-        if change.tx.run(sql, args![account, grp]).await? == 0 {
-            let name = format!("{user}` in `{group}");
-            return Err(StoreError::NotFound { what: "member", name });
-        }
-        let sql = "DELETE FROM tokens WHERE account = $1 AND grp = $2";
-        change.tx.run(sql, args![account, grp]).await?;
+        let guard = change.guard(account, i64::MIN).await?;
+        change.leave(account, user, group).await?;
+        change.hold_guard(guard, i64::MIN).await?;
         change.touch(account, user).await?;
         change.commit().await
     }
 }
 
 impl Change {
+    /// Adds a group of a name that is free.
+    pub(crate) async fn insert_group(&mut self, group: &Group) -> Result<i64, StoreError> {
+        check_group_name(&group.name)?;
+        check_text(&group.description, limits::TEXT, "a group's description")?;
+        check_gid(&mut self.tx, group.gid, None).await?;
+        let id = self.tx.take("id", 1).await?;
+        let sql = "INSERT INTO user_groups (id, name, gid, description) VALUES ($1, $2, $3, $4)";
+        let gid = group.gid.map(i64::from);
+        let args = args![id, group.name.as_str(), gid, group.description.as_str()];
+        self.tx.run(sql, args).await?;
+        self.note(Changed::Group(group.name.clone()));
+        Ok(id)
+    }
+
     /// A group's name and number are part of each member's account.
-    async fn touch_members(&mut self, group: i64) -> Result<(), StoreError> {
+    pub(crate) async fn touch_members(&mut self, group: i64) -> Result<(), StoreError> {
         let sql = "UPDATE accounts SET revision = $1 \
                    WHERE id IN (SELECT account FROM memberships WHERE grp = $2)";
         self.tx.run(sql, args![self.revision, group]).await?;
@@ -181,7 +181,7 @@ pub(crate) fn gid(stored: Option<i64>) -> Option<u32> {
     stored.and_then(|gid| u32::try_from(gid).ok())
 }
 
-async fn find(tx: &mut Tx, name: &str) -> Result<Option<i64>, StoreError> {
+pub(crate) async fn find(tx: &mut Tx, name: &str) -> Result<Option<i64>, StoreError> {
     let row = tx.row("SELECT id FROM user_groups WHERE name = $1", args![name]).await?;
     row.map(|row| row.int(0)).transpose()
 }
@@ -190,6 +190,18 @@ pub(crate) async fn id_of(tx: &mut Tx, name: &str) -> Result<i64, StoreError> {
     check_group_name(name)?;
     let not_found = || StoreError::NotFound { what: "group", name: name.to_owned() };
     find(tx, name).await?.ok_or_else(not_found)
+}
+
+pub(crate) async fn set_gid(tx: &mut Tx, id: i64, gid: Option<u32>) -> Result<(), StoreError> {
+    check_gid(tx, gid, Some(id)).await?;
+    let sql = "UPDATE user_groups SET gid = $1 WHERE id = $2";
+    tx.run(sql, args![gid.map(i64::from), id]).await.map(|_| ())
+}
+
+pub(crate) async fn set_description(tx: &mut Tx, id: i64, text: &str) -> Result<(), StoreError> {
+    check_text(text, limits::TEXT, "a group's description")?;
+    let sql = "UPDATE user_groups SET description = $1 WHERE id = $2";
+    tx.run(sql, args![text, id]).await.map(|_| ())
 }
 
 async fn check_gid(tx: &mut Tx, gid: Option<u32>, own: Option<i64>) -> Result<(), StoreError> {

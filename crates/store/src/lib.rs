@@ -30,8 +30,10 @@
 #![forbid(unsafe_code)]
 
 mod accounts;
+mod add;
 mod audit;
 mod cache;
+mod change;
 mod credentials;
 mod error;
 mod file;
@@ -47,12 +49,13 @@ mod store;
 mod throttles;
 mod tokens;
 
+pub use change::ADMINISTRATORS;
 pub use error::StoreError;
 pub use location::Location;
 pub use names::{check_group_name, check_user_name, limits};
 pub use records::{
-    Account, AccountSummary, AccountUpdate, AuditEvent, AuditFilter, Changed, Credential,
-    CredentialType, Group, Membership, NewAccount, NewCredential, NewToken, Page, SessionRecord,
-    ThrottleRow, TokenRecord,
+    Account, AccountChange, AccountSummary, AccountUpdate, AuditEvent, AuditFilter, Changed,
+    Changes, Credential, CredentialType, Group, GroupUpdate, Membership, NewAccount, NewCredential,
+    NewToken, Page, SessionRecord, ThrottleRow, TokenRecord,
 };
 pub use store::{OpenOptions, Store};

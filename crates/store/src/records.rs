@@ -224,6 +224,52 @@ pub struct AccountUpdate {
     pub driver: Option<Option<String>>,
 }
 
+/// Everything that can be changed about an account at once. The default changes nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    /// Fields to set.
+    pub fields: AccountUpdate,
+    /// The hash string of a new password, in place of the old one and of what was made of it. The account's
+    /// sessions end.
+    pub password: Option<Secret>,
+    /// Groups to be in, each with the admin mark.
+    pub groups: Vec<(String, bool)>,
+    /// Add those of `groups` that do not exist.
+    pub create_groups: bool,
+    /// Groups to leave, after `groups`.
+    pub remove_groups: Vec<String>,
+    /// Labels to add.
+    pub labels: Vec<String>,
+    /// Labels to take away, after `labels`.
+    pub remove_labels: Vec<String>,
+    /// Attributes to set; no values: unset.
+    pub attributes: BTreeMap<String, Vec<String>>,
+    /// End the account's sessions even if nothing else asks for it.
+    pub end_sessions: bool,
+}
+
+/// What a change came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The store's revision after it.
+    pub revision: i64,
+    /// Groups that were added for it.
+    pub created_groups: Vec<String>,
+    /// Sessions that it ended.
+    pub ended_sessions: u64,
+}
+
+/// Fields of a group to set; `None` leaves the field alone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct GroupUpdate {
+    /// Another name.
+    pub name: Option<String>,
+    /// See [`Group::gid`]; `Some(None)` takes the number away.
+    pub gid: Option<Option<u32>>,
+    /// See [`Group::description`].
+    pub description: Option<String>,
+}
+
 /// One line of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccountSummary {

@@ -9,6 +9,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/0001_accounts.sql"),
     include_str!("schema/0002_sessions_and_audit.sql"),
     include_str!("schema/0003_secrets_and_throttles.sql"),
+    include_str!("schema/0004_subjects.sql"),
 ];
 
 /// The newest version that this program knows.

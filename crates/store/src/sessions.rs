@@ -3,55 +3,37 @@
 use crate::error::StoreError;
 use crate::names::{check, check_text, check_user_name, limits};
 use crate::records::{Changed, SessionRecord};
-use crate::sql::{Durability, Row, args};
+use crate::sql::{Durability, Row, Tx, args};
 use crate::store::{Change, Store};
 
 impl Store {
-    /// Keeps a new session. A subject has at most `limit` of them: the oldest beyond it end.
+    /// Keeps a new session, of a login that began when the store was at the revision `since`
+    /// ([`Store::revision`]). A subject has at most `limit` of them: the oldest beyond it end.
     ///
     /// # Errors
-    /// [`StoreError::Exists`] for a hash that is there, [`StoreError::Invalid`].
+    /// [`StoreError::Overtaken`] if the subject's sessions were all ended after `since`: whoever set a new
+    /// password, or disabled or removed the account, meant this login as well. [`StoreError::Exists`] for
+    /// a hash that is there, [`StoreError::Invalid`].
     pub async fn create_session(
         &self,
         session: &SessionRecord,
         limit: usize,
+        since: i64,
     ) -> Result<(), StoreError> {
-        let SessionRecord { hash, subject, service, peer, data, created, last_seen, expires } =
-            session;
+        let SessionRecord { hash, subject, service, peer, data, .. } = session;
         check(hash, "a session's hash")?;
         check_user_name(subject)?;
         check_text(service, limits::NAME, "a service's name")?;
         check_text(peer, limits::TEXT, "a peer's address")?;
         check_text(data, limits::DATA, "a session's data")?;
         let mut tx = self.inner.db.begin(Durability::Sure).await?;
-        let sql = "INSERT INTO sessions \
-                   (hash, subject, service, peer, data, created, last_seen, expires) \
-                   VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
-        let args = args![
-            hash.as_str(),
-            subject.as_str(),
-            service.as_str(),
-            peer.as_str(),
-            data.as_str(),
-            *created,
-            *last_seen,
-            *expires
-        ];
-        if tx.run(sql, args).await? == 0 {
-            return Err(StoreError::Exists { what: "session", name: hash.clone() });
-        }
-        // The new one last in the order whatever the clock did meanwhile.
-        let sql = "SELECT hash FROM sessions WHERE subject = $1 AND hash <> $2 \
-                   ORDER BY created DESC, hash LIMIT $3 OFFSET $4";
-        let keep = limit.saturating_sub(1) as i64;
-        let over =
-            tx.rows(sql, args![subject.as_str(), hash.as_str(), limits::PAGE as i64, keep]).await?;
-        if over.is_empty() {
+        if begin(&mut tx, session, limit, since).await?.is_empty() {
             return tx.commit().await;
         }
-        let revision = tx.take("revision", 1).await?;
-        let mut change = self.resume(tx, revision);
-        for row in over {
+        // To end others is a change, which takes its revision before anything else.
+        drop(tx);
+        let mut change = self.change().await?;
+        for row in begin(&mut change.tx, session, limit, since).await? {
             change.end_session(&row.text(0)?).await?;
         }
         change.commit().await.map(|_| ())
@@ -112,7 +94,11 @@ impl Store {
     /// # Errors
     /// What the database says.
     pub async fn note_session_uses(&self, uses: &[(Box<str>, i64)]) -> Result<(), StoreError> {
+        if uses.is_empty() {
+            return Ok(());
+        }
         let mut tx = self.inner.db.begin(Durability::Relaxed).await?;
+        tx.alone().await?;
         let sql = "UPDATE sessions SET last_seen = $1 WHERE hash = $2 AND last_seen < $1";
         for (hash, used) in uses {
             tx.run(sql, args![*used, &**hash]).await?;
@@ -133,16 +119,15 @@ impl Store {
         Ok(ended)
     }
 
-    /// Ends every session of a subject and tells every node; gives how many there were.
+    /// Ends every session of a subject and tells every node; gives how many there were. A login that is
+    /// under way gets none any more.
     ///
     /// # Errors
     /// What the database says.
     pub async fn end_sessions_of(&self, subject: &str) -> Result<u64, StoreError> {
         let mut change = self.change().await?;
         let ended = change.end_sessions_of(subject).await?;
-        if ended > 0 {
-            change.commit().await?;
-        }
+        change.commit().await?;
         Ok(ended)
     }
 
@@ -172,6 +157,11 @@ impl Change {
     }
 
     pub(crate) async fn end_sessions_of(&mut self, subject: &str) -> Result<u64, StoreError> {
+        check_user_name(subject)?;
+        // First, because this waits for sessions that are being made, and the next statement sees them.
+        let sql = "INSERT INTO subjects (name, ended) VALUES ($1, $2) \
+                   ON CONFLICT (name) DO UPDATE SET ended = excluded.ended";
+        self.tx.run(sql, args![subject, self.revision]).await?;
         let sql = "DELETE FROM sessions WHERE subject = $1 RETURNING hash";
         let ended = self.tx.rows(sql, args![subject]).await?;
         for row in &ended {
@@ -179,6 +169,37 @@ impl Change {
         }
         Ok(ended.len() as u64)
     }
+}
+
+/// Puts a new session in; gives the hashes of those that are too many then.
+async fn begin(
+    tx: &mut Tx,
+    session: &SessionRecord,
+    limit: usize,
+    since: i64,
+) -> Result<Vec<Row>, StoreError> {
+    let SessionRecord { hash, subject, service, peer, data, created, last_seen, expires } = session;
+    // Holds the subject's row until the end, which is made if there is none.
+    let sql = "INSERT INTO subjects (name, ended) VALUES ($1, 0) \
+               ON CONFLICT (name) DO UPDATE SET ended = subjects.ended RETURNING ended";
+    let row = tx.row(sql, args![subject.as_str()]).await?;
+    if row.map_or(Ok(0), |row| row.int(0))? > since {
+        return Err(StoreError::Overtaken { subject: subject.clone() });
+    }
+    let sql = "INSERT INTO sessions \
+               (hash, subject, service, peer, data, created, last_seen, expires) \
+               VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
+    let texts = [hash, subject, service, peer, data].map(String::as_str);
+    let [hash, subject, service, peer, data] = texts;
+    let args = args![hash, subject, service, peer, data, *created, *last_seen, *expires];
+    if tx.run(sql, args).await? == 0 {
+        return Err(StoreError::Exists { what: "session", name: hash.to_owned() });
+    }
+    // The new one last in the order whatever the clock did meanwhile.
+    let sql = "SELECT hash FROM sessions WHERE subject = $1 AND hash <> $2 \
+               ORDER BY created DESC, hash LIMIT $3 OFFSET $4";
+    let keep = limit.saturating_sub(1) as i64;
+    tx.rows(sql, args![subject, hash, limits::PAGE as i64, keep]).await
 }
 
 fn session(row: &Row) -> Result<SessionRecord, StoreError> {

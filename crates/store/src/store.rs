@@ -293,15 +293,22 @@ impl Inner {
         let changes: Vec<Changed> = if gap || rows.len() as i64 > NAMED {
             vec![Changed::Everything]
         } else {
-            rows.iter()
-                .map(|row| Ok(changed(&row.text(2)?, row.text(3)?)))
-                .collect::<Result<_, StoreError>>()?
+            let mut changes = Vec::with_capacity(rows.len());
+            for row in &rows {
+                // A change may touch nothing that anybody holds a copy of.
+                if let (Some(kind), Some(name)) = (row.maybe_text(2)?, row.maybe_text(3)?) {
+                    changes.push(changed(&kind, name));
+                }
+            }
+            changes
         };
         self.copies.drop_changed(&changes);
         self.seen.store(now, Ordering::Release);
         self.looked(began);
-        // Nobody listening is no error.
-        let _ = self.changes.send(changes.into());
+        if !changes.is_empty() {
+            // Nobody listening is no error.
+            let _ = self.changes.send(changes.into());
+        }
         Ok(now)
     }
 }
@@ -332,6 +339,11 @@ impl Change {
         self.tx.run(sql, args![self.revision, account]).await?;
         self.note(Changed::Account(name.to_owned()));
         Ok(())
+    }
+
+    /// See [`Database::placeholders`].
+    pub(crate) fn placeholders(&self, rows: usize, columns: usize) -> String {
+        self.inner.db.placeholders(rows, columns)
     }
 
     /// Records what else this change touches.

@@ -62,7 +62,7 @@ async fn names_are_exact_and_unique(place: Place) {
     assert!(matches!(store.add_account(&user("a\tb"), NOW).await, Err(StoreError::Invalid { .. })));
     assert!(store.account("a\tb").await.unwrap().is_none());
     assert!(store.account(&"x".repeat(10_000)).await.unwrap().is_none());
-    let none = store.remove_account("bob").await.unwrap_err();
+    let none = store.remove_account("bob", NOW).await.unwrap_err();
     assert_eq!(none.to_string(), "there is no user `bob`");
 }
 
@@ -112,7 +112,7 @@ async fn rename_and_remove_take_everything_along(place: Place) {
     let carol = store.account("carol").await.unwrap().unwrap();
     assert_eq!((carol.id, carol.groups.len(), carol.credentials.len()), (id, 1, 1));
 
-    store.remove_account("carol").await.unwrap();
+    store.remove_account("carol", NOW).await.unwrap();
     assert!(store.account("carol").await.unwrap().is_none());
     for table in ["credentials", "memberships"] {
         let sql = format!("SELECT COUNT(*) FROM {table} WHERE account = {id}");

@@ -22,8 +22,8 @@ async fn a_session_lives_until_it_expires_or_ends(place: Place) {
     let store = place.open().await;
     // A subject of another checker, without an account here.
     let first = session("h1", "uid=bob,dc=example", NOW);
-    store.create_session(&first, 10).await.unwrap();
-    assert!(store.create_session(&first, 10).await.is_err());
+    store.create_session(&first, 10, i64::MAX).await.unwrap();
+    assert!(store.create_session(&first, 10, i64::MAX).await.is_err());
     assert_eq!(store.session("h1", NOW + 99).await.unwrap().as_ref(), Some(&first));
     assert_eq!(store.session("h1", NOW + 100).await.unwrap(), None);
     assert_eq!(store.session("h2", NOW).await.unwrap(), None);
@@ -42,15 +42,18 @@ async fn a_session_lives_until_it_expires_or_ends(place: Place) {
 async fn the_oldest_sessions_make_room(place: Place) {
     let store = place.open().await;
     for n in 0..5 {
-        store.create_session(&session(&format!("h{n}"), "alice", NOW + n), 3).await.unwrap();
+        store
+            .create_session(&session(&format!("h{n}"), "alice", NOW + n), 3, i64::MAX)
+            .await
+            .unwrap();
     }
-    store.create_session(&session("b", "bob", NOW), 3).await.unwrap();
+    store.create_session(&session("b", "bob", NOW), 3, i64::MAX).await.unwrap();
     let hashes = async |subject| -> Vec<String> {
         store.sessions_of(subject, NOW).await.unwrap().into_iter().map(|s| s.hash).collect()
     };
     assert_eq!(hashes("alice").await, ["h4", "h3", "h2"]);
     // The new one stays, also when the clock went back.
-    store.create_session(&session("h5", "alice", NOW - 50), 3).await.unwrap();
+    store.create_session(&session("h5", "alice", NOW - 50), 3, i64::MAX).await.unwrap();
     assert_eq!(hashes("alice").await, ["h4", "h3", "h5"]);
     assert_eq!(store.end_sessions_of("alice").await.unwrap(), 3);
     assert_eq!(store.end_sessions_of("alice").await.unwrap(), 0);
@@ -60,7 +63,10 @@ async fn the_oldest_sessions_make_room(place: Place) {
 async fn sweeps_are_bounded(place: Place) {
     let store = place.open().await;
     for n in 0..5 {
-        store.create_session(&session(&format!("h{n}"), "alice", NOW + n), 10).await.unwrap();
+        store
+            .create_session(&session(&format!("h{n}"), "alice", NOW + n), 10, i64::MAX)
+            .await
+            .unwrap();
     }
     assert_eq!(store.sweep_sessions(NOW + 102, 2).await.unwrap(), 2);
     assert_eq!(store.sweep_sessions(NOW + 102, 2).await.unwrap(), 1);
@@ -137,7 +143,7 @@ async fn a_token_for_a_group_dies_with_it(place: Place) {
     store.remove_group("mail").await.unwrap();
     assert_eq!(store.token("mail", NOW).await.unwrap(), None);
     store.add_token("alice", &token("all", None), 9, NOW).await.unwrap();
-    store.remove_account("alice").await.unwrap();
+    store.remove_account("alice", NOW).await.unwrap();
     assert_eq!(store.token("all", NOW).await.unwrap(), None);
 }
 

@@ -85,10 +85,10 @@ async fn listeners_hear_what_ended(place: Place) {
         last_seen: NOW,
         expires: NOW + 60,
     };
-    command.create_session(&session, 10).await.unwrap();
+    command.create_session(&session, 10, i64::MAX).await.unwrap();
     server.refresh().await.unwrap();
     assert_eq!(*heard.try_recv().unwrap(), [Changed::Account("alice".into())]);
-    command.remove_account("alice").await.unwrap();
+    command.remove_account("alice", NOW).await.unwrap();
     server.refresh().await.unwrap();
     let batch = heard.try_recv().unwrap();
     assert!(batch.contains(&Changed::Session("s1".into())), "{batch:?}");

@@ -132,7 +132,7 @@ async fn an_account_that_is_disabled_or_removed_meanwhile_lets_nobody_in() {
     stage.shared.pool.clear();
     let held = stage.hold();
     let login = stage.login(1).await;
-    stage.shared.store.remove_account("ada").await.unwrap();
+    stage.shared.store.remove_account("ada", 0).await.unwrap();
     held.let_go().await;
     refused(end(login).await, Reason::WrongCredential, "removed during this login");
 }
@@ -279,7 +279,7 @@ async fn what_is_remembered_never_outlives_what_was_said_since() {
     refused(login("two").await, Reason::Expired, "");
     assert_eq!(computed(), 4);
 
-    shared.store.remove_account("ada").await.unwrap();
+    shared.store.remove_account("ada", 0).await.unwrap();
     refused(login("two").await, Reason::UnknownUser, "");
     refused(login("two").await, Reason::UnknownUser, "");
     // An unknown user takes the work of a wrong password, once.

@@ -127,7 +127,7 @@ async fn a_change_counts_at_the_next_login() {
     place.store.update_account("ada", &off).await.unwrap();
     let said = place.login("ada", "one").await.0.unwrap();
     place.expect_denied(&said, Reason::Disabled, "ada");
-    place.store.remove_account("ada").await.unwrap();
+    place.store.remove_account("ada", NOW).await.unwrap();
     let said = place.login("ada", "one").await.0.unwrap();
     place.expect_denied(&said, Reason::UnknownUser, "ada");
 }

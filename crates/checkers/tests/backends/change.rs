@@ -128,9 +128,9 @@ async fn a_change_while_it_is_awaited_refuses() {
         match change {
             "disabled" => drop(store.update_account("ada", &off).await.unwrap()),
             "password" => drop(store.set_password("ada", &other, true, NOW).await.unwrap()),
-            "removed" => drop(store.remove_account("ada").await.unwrap()),
+            "removed" => drop(store.remove_account("ada", NOW).await.unwrap()),
             "made anew" => {
-                store.remove_account("ada").await.unwrap();
+                store.remove_account("ada", NOW).await.unwrap();
                 place.add("ada", &[other.to_str().unwrap()], |_| {}).await;
             }
             "driver" => {
