@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use countersign::{
-    Answers, Ask, Bounds, Conversation, Denial, Fault, FaultKind, Halt, Identity, Interface,
-    Misuse, Peer, Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
+    Answers, Ask, Bounds, Conversation, CredentialKind, Denial, Fault, FaultKind, Halt, Identity,
+    Interface, Misuse, Peer, Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
 };
 use countersign_checkers::pool::HashPool;
 use countersign_store::Store;
@@ -66,8 +66,21 @@ pub struct Login {
 #[derive(Debug, Clone)]
 pub struct Note {
     started_ns: u64,
+    since: i64,
     mechanism: Option<std::borrow::Cow<'static, str>>,
     claimed: Option<Box<str>>,
+}
+
+impl Note {
+    /// The store's revision when the login began.
+    pub fn since(&self) -> i64 {
+        self.since
+    }
+}
+
+/// Whether the answer to a round sets a new password.
+pub fn renews_password(ask: &Ask) -> bool {
+    ask.round.questions.iter().any(|question| question.kind == CredentialKind::NewPassphrase)
 }
 
 /// What is kept beside a conversation that waits between requests.
@@ -162,6 +175,7 @@ impl Engine {
         let peer = Arc::clone(&request.peer);
         let note = Note {
             started_ns: self.now_ns(),
+            since: self.store.revision(),
             mechanism: request.mechanism.clone(),
             claimed: request.claimed.clone(),
         };
@@ -198,8 +212,15 @@ impl Engine {
         }
         let peer = Arc::clone(conversation.peer());
         let repeated = conversation.is_over();
+        let renews = conversation.open().is_some_and(|ask| renews_password(&ask));
         let step = async {
-            match conversation.answer(number, answers, &self.world).await {
+            let reply = conversation.answer(number, answers, &self.world).await;
+            if renews {
+                // The holder's own change ended the other sessions, and not this login. It was made only
+                // because nobody else had changed the account since the login began.
+                note.since = self.store.revision();
+            }
+            match reply {
                 Ok(reply) => Ok(self.turn(conversation, reply, note.clone(), mind).await),
                 Err(Halt::Fault(fault)) => Err(fault),
                 Err(Halt::Misuse(misuse)) => {
@@ -276,7 +297,12 @@ impl Engine {
 
     /// Enters a refusal that never became a login: a request that breaks its protocol's rules.
     pub fn refuse(&self, peer: &Peer, denial: &Denial, ledger: &mut Ledger) {
-        let note = Note { started_ns: self.now_ns(), mechanism: None, claimed: None };
+        let note = Note {
+            started_ns: self.now_ns(),
+            since: self.store.revision(),
+            mechanism: None,
+            claimed: None,
+        };
         let outcome = (Outcome::Denied(denial), Ended::Denied(denial.public()));
         self.enter(peer, &note, outcome, denial.claimed.as_deref(), ledger);
     }

@@ -6,12 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::{
-    Denial, Identity, Interface, Logout, Peer, Realm, Reason, Session, Verified, World,
+    Ask, Denial, Identity, Interface, Logout, Peer, Realm, Reason, Session, Verified, World,
 };
 use countersign_store::{SessionRecord, Store};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::engine::renews_password;
 use crate::sessions::LoginData;
 use crate::world::SystemWorld;
 
@@ -40,8 +41,26 @@ pub struct Lasting;
 impl Interface for Lasting {
     const NAME: &'static str = "lasting";
     type Avatar = LastingSession;
+    type Mind = Begun;
+}
+
+/// Where a login that is to last came from, and when it began.
+#[derive(Debug, Clone)]
+pub struct Begun {
     /// Whose login it is, for the record of the session.
-    type Mind = Arc<Peer>;
+    pub peer: Arc<Peer>,
+    /// The store's revision then. Whoever ended all of the user's sessions after it meant this one too.
+    pub since: i64,
+}
+
+impl Begun {
+    /// The same, for the answers to a round. The holder's own new password ends the other sessions, and
+    /// not the one that begins with it; that it was set shows that nobody else changed the account.
+    #[must_use]
+    pub fn at(&self, ask: &Ask) -> Self {
+        let since = if renews_password(ask) { i64::MAX } else { self.since };
+        Self { since, ..self.clone() }
+    }
 }
 
 /// A session in the store. Unless it is kept, it ends with its [`Session`]: a login whose reply could not
@@ -93,7 +112,7 @@ impl Realm<Lasting> for ServerRealm {
     async fn admit(
         &self,
         who: &Verified<Identity>,
-        peer: Arc<Peer>,
+        begun: Begun,
     ) -> Result<Session<Lasting>, Denial> {
         let Some(subject) = who.subject.name() else {
             let detail = "an anonymous login has no session to last";
@@ -109,14 +128,14 @@ impl Realm<Lasting> for ServerRealm {
         let record = SessionRecord {
             hash: token_hash(&token),
             subject: subject.to_owned(),
-            service: peer.service.to_string(),
-            peer: peer.remote.map(|address| address.to_string()).unwrap_or_default(),
+            service: begun.peer.service.to_string(),
+            peer: begun.peer.remote.map(|address| address.to_string()).unwrap_or_default(),
             data: LoginData::of(who, account.as_deref()).to_json(),
             created: now,
             last_seen: now,
             expires,
         };
-        self.store.create_session(&record, SESSIONS_EACH).await.map_err(|error| {
+        self.store.create_session(&record, SESSIONS_EACH, begun.since).await.map_err(|error| {
             Denial::new(Reason::Realm).because(format!("the session cannot be stored: {error}"))
         })?;
         let kept = Arc::new(AtomicBool::new(false));

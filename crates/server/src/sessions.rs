@@ -394,7 +394,7 @@ mod tests {
         store.add_account(&NewAccount::new("ada"), 0).await.unwrap();
         let identity = IdentityView::of(&Identity::named("ada"));
         let data = LoginData { identity, checker: None, follows_account };
-        store.create_session(&record(&data), 9).await.unwrap();
+        store.create_session(&record(&data), 9, i64::MAX).await.unwrap();
         let sessions = Sessions::new(store.clone());
         sessions.confirm(at(0));
         Place { folder, store, sessions }
@@ -428,7 +428,7 @@ mod tests {
         assert!(place.find(200).await.is_none());
 
         let data = LoginData::read(&place_data()).unwrap();
-        place.store.create_session(&record(&data), 9).await.unwrap();
+        place.store.create_session(&record(&data), 9, i64::MAX).await.unwrap();
         place.find(200).await.unwrap();
         let path = place.folder.path().join("a.db");
         let elsewhere = Store::open(path, OpenOptions::default()).await.unwrap();
@@ -462,7 +462,7 @@ mod tests {
     async fn another_account_of_the_same_name_is_somebody_else() {
         let place = place(false).await;
         place.find(200).await.unwrap();
-        place.store.remove_account("ada").await.unwrap();
+        place.store.remove_account("ada", 0).await.unwrap();
         place.store.add_account(&NewAccount::new("ada"), 0).await.unwrap();
         assert!(place.find(200).await.is_none());
     }

@@ -94,6 +94,9 @@ async fn notices_reach_whom_they_are_for_and_an_end_is_told_at_once() {
     let path = server.place.folder.path().join("accounts.db");
     let elsewhere = countersign_store::Store::open(path, Default::default()).await.unwrap();
     let update = countersign_store::AccountUpdate { enabled: Some(false), ..Default::default() };
+    let mut deputy = countersign_store::NewAccount::new("deputy");
+    deputy.groups.push(("administrators".to_owned(), false));
+    elsewhere.add_account(&deputy, 0).await.unwrap();
     elsewhere.update_account("root", &update).await.unwrap();
     server.place.engine.store.watch().await.unwrap();
     other.until("event: revoked").await;

@@ -351,7 +351,7 @@ async fn what_is_removed_while_it_is_awaited_proves_nothing() {
     let mut removed = enrolled(OtpSettings::default()).await;
     let (place, app) = (&mut removed.0, &removed.1);
     let mut talk = Talk::after("ada", &place.accounts, "otp", &place.world).await;
-    place.store.remove_account("ada").await.unwrap();
+    place.store.remove_account("ada", 0).await.unwrap();
     refused(talk.say(otp(&app.at(NOW))).await.unwrap(), Reason::NotEnrolled, "");
 }
 

@@ -28,7 +28,7 @@ pub enum AdminErrorKind {
     Invalid,
     /// What it is about does not exist.
     NotFound,
-    /// What it would add is there already.
+    /// What is there already is in the way, or what would be left is too little.
     Exists,
     /// The same request may succeed later.
     TryLater,
@@ -49,7 +49,9 @@ impl AdminError {
                 AdminErrorKind::Invalid
             }
             Self::Store(StoreError::NotFound { .. }) => AdminErrorKind::NotFound,
-            Self::Store(StoreError::Exists { .. }) => AdminErrorKind::Exists,
+            Self::Store(StoreError::Exists { .. } | StoreError::LastAdministrator) => {
+                AdminErrorKind::Exists
+            }
             Self::Hash(PoolError::Busy | PoolError::TooLate | PoolError::Closed) => {
                 AdminErrorKind::TryLater
             }

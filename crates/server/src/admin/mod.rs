@@ -18,8 +18,8 @@ use countersign::{Secret, World};
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::HashPool;
 use countersign_store::{
-    AccountUpdate, AuditEvent, AuditFilter, CredentialType, Group, NewAccount, NewCredential, Page,
-    Store, StoreError, check_group_name, check_user_name,
+    AccountChange, AccountUpdate, AuditEvent, AuditFilter, Changes, CredentialType, Group,
+    NewAccount, NewCredential, Page, Store, StoreError, check_group_name, check_user_name,
 };
 
 pub use error::{AdminError, AdminErrorKind};
@@ -34,7 +34,7 @@ use crate::identity::GroupView;
 use crate::world::SystemWorld;
 
 /// The group whose members may administer through the HTTP API.
-pub const ADMINISTRATORS: &str = "administrators";
+pub use countersign_store::ADMINISTRATORS;
 
 /// An administrator at work on a store. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -68,8 +68,7 @@ impl Admin {
     /// Adds a user.
     ///
     /// # Errors
-    /// [`AdminError`]: a rule is broken, the name is taken, a group is missing; nothing was added, except
-    /// that groups which were to be created may have been.
+    /// [`AdminError`]: a rule is broken, the name is taken, a group is missing; nothing was added.
     pub async fn add_user(&self, new: NewUser) -> Result<Done, AdminError> {
         let NewUser { name, password, groups, create_groups, labels, attributes, .. } = new;
         check_name(&name)?;
@@ -91,16 +90,23 @@ impl Admin {
             let hash = self.hash(&name, password).await?;
             account.credentials.push(NewCredential::new(CredentialType::Password, hash));
         }
-        let created_groups = self.create_missing(&groups, create_groups).await?;
-        self.store.add_account(&account, self.now()).await?;
+        let accounts = std::slice::from_ref(&account);
+        let done = match create_groups {
+            true => self.store.add_accounts_and_groups(accounts, self.now()).await?,
+            false => {
+                self.store.add_account(&account, self.now()).await?;
+                Changes::default()
+            }
+        };
         self.record(&name, "user-add", &told(&account)).await;
-        Ok(Done { created_groups, ended_sessions: 0 })
+        Ok(done.into())
     }
 
-    /// Changes a user. Each field is a change of its own: after an error those before it stay.
+    /// Changes a user: all of it or nothing.
     ///
     /// # Errors
-    /// [`AdminError`]: the user, a group, a membership or a label is missing; a rule is broken.
+    /// [`AdminError`]: the user, a group, a membership or a label is missing; a rule is broken; nobody
+    /// would be left to administer.
     pub async fn change_user(&self, name: &str, change: UserChange) -> Result<Done, AdminError> {
         check_groups(&change.groups)?;
         let account = self.store.read_account(name).await?.ok_or_else(|| no_user(name))?;
@@ -117,46 +123,21 @@ impl Admin {
                 return Err(AdminError::invalid("remove_labels", why));
             }
         }
-        let created_groups = self.create_missing(&change.groups, change.create_groups).await?;
-        let done = self.apply(name, &change).await;
-        // Some of it may have been done before the rest failed: that is in the record as well.
-        let mut told = changed(&change);
-        if let Err(error) = &done {
-            told = format!("{told}; broke off: {error}");
-        }
-        self.record(name, "user-set", &told).await;
-        Ok(Done { created_groups, ended_sessions: done? })
-    }
-
-    /// Changes one field after the other; gives how many sessions that ended.
-    async fn apply(&self, name: &str, change: &UserChange) -> Result<u64, AdminError> {
-        let mut ended = 0;
-        let &UserChange { enabled, expires, must_change, .. } = change;
-        if enabled.is_some() || expires.is_some() || must_change.is_some() {
-            let expires = expires.map(|expires| expires.map(|at| at.0));
-            let update = AccountUpdate { enabled, expires, must_change, driver: None };
-            self.store.update_account(name, &update).await?;
-            let over = expires.flatten().is_some_and(|at| at <= self.now());
-            if enabled == Some(false) || over || must_change == Some(true) {
-                ended = self.store.end_sessions_of(name).await?;
-            }
-        }
-        for group in &change.groups {
-            self.store.add_member(&group.name, name, group.admin).await?;
-        }
-        for group in &change.remove_groups {
-            self.store.remove_member(group, name).await?;
-        }
-        for label in &change.labels {
-            self.store.add_label(name, label).await?;
-        }
-        for label in &change.remove_labels {
-            self.store.remove_label(name, label).await?;
-        }
-        for (attribute, values) in &change.attributes {
-            self.store.set_attribute(name, attribute, values).await?;
-        }
-        Ok(ended)
+        let &UserChange { enabled, expires, must_change, create_groups, .. } = &change;
+        let expires = expires.map(|expires| expires.map(|at| at.0));
+        let wanted = AccountChange {
+            fields: AccountUpdate { enabled, expires, must_change, driver: None },
+            groups: change.groups.iter().map(|g| (g.name.clone(), g.admin)).collect(),
+            create_groups,
+            remove_groups: change.remove_groups.clone(),
+            labels: change.labels.clone(),
+            remove_labels: change.remove_labels.clone(),
+            attributes: change.attributes.clone(),
+            ..AccountChange::default()
+        };
+        let done = self.store.change_account(name, &wanted, self.now()).await?;
+        self.record(name, "user-set", &changed(&change)).await;
+        Ok(done.into())
     }
 
     /// Removes a user, with everything that belongs to them and their sessions.
@@ -164,7 +145,7 @@ impl Admin {
     /// # Errors
     /// [`AdminError`]: there is no such user.
     pub async fn remove_user(&self, name: &str) -> Result<(), AdminError> {
-        self.store.remove_account(name).await?;
+        self.store.remove_account(name, self.now()).await?;
         self.record(name, "user-remove", "").await;
         Ok(())
     }
@@ -180,11 +161,15 @@ impl Admin {
         }
         check_new_password(name, &new.password)?;
         let hash = self.hash(name, new.password).await?;
-        self.store.set_password(name, &hash, new.must_change, self.now()).await?;
-        let ended = self.store.end_sessions_of(name).await;
-        // Whether or not sessions could be ended, the password has been set.
+        let must_change = Some(new.must_change);
+        let wanted = AccountChange {
+            fields: AccountUpdate { must_change, ..AccountUpdate::default() },
+            password: Some(hash),
+            ..AccountChange::default()
+        };
+        let done = self.store.change_account(name, &wanted, self.now()).await?;
         self.record(name, "password-set", "").await;
-        Ok(Done { ended_sessions: ended?, ..Done::default() })
+        Ok(done.into())
     }
 
     /// A user, as the store has them at this moment.
@@ -293,32 +278,6 @@ impl Admin {
         self.world.fill(&mut salt);
         let hash = self.hasher.create(self.recipe, password, salt, user).await?;
         Ok(Secret::from(hash.expose_text()))
-    }
-
-    /// The names of those that were created.
-    async fn create_missing(
-        &self,
-        groups: &[GroupView],
-        allowed: bool,
-    ) -> Result<Vec<String>, AdminError> {
-        let mut missing = Vec::new();
-        for GroupView { name, .. } in groups {
-            if self.store.group(name).await?.is_none() && !missing.contains(name) {
-                missing.push(name.clone());
-            }
-        }
-        if let (Some(name), false) = (missing.first(), allowed) {
-            return Err(no_group(name));
-        }
-        for name in &missing {
-            let group = Group { name: name.clone(), gid: None, description: String::new() };
-            match self.store.add_group(&group).await {
-                // Another administrator was quicker, and the group is what was wanted.
-                Ok(_) | Err(StoreError::Exists { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(missing)
     }
 
     /// Enters an act into the record, and into its recent part in the store. The act is done by now: that

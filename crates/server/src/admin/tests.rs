@@ -57,7 +57,7 @@ async fn session(store: &Store, user: &str, now: i64) {
         last_seen: now,
         expires: now + 60,
     };
-    store.create_session(&session, 10).await.unwrap();
+    store.create_session(&session, 10, i64::MAX).await.unwrap();
 }
 
 #[tokio::test]

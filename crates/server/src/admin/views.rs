@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use countersign_checkers::hash::{Accept, Hash};
-use countersign_store::{Account, AccountSummary, AuditEvent, Credential, CredentialType, Group};
+use countersign_store::{
+    Account, AccountSummary, AuditEvent, Changes, Credential, CredentialType, Group,
+};
 use serde::{Deserialize, Serialize};
 
 use super::When;
@@ -150,6 +152,13 @@ pub struct Done {
     pub created_groups: Vec<String>,
     /// How many sessions ended.
     pub ended_sessions: u64,
+}
+
+impl From<Changes> for Done {
+    fn from(changes: Changes) -> Self {
+        let Changes { created_groups, ended_sessions, .. } = changes;
+        Self { created_groups, ended_sessions }
+    }
 }
 
 /// One event of the audit's recent part.

@@ -24,7 +24,7 @@ use super::{App, Client, session};
 use crate::audit::Ledger;
 use crate::engine::{Engine, Login, Parked, Turn};
 use crate::identity::IdentityView;
-use crate::realm::Lasting;
+use crate::realm::{Begun, Lasting};
 
 /// `POST /v1/login`.
 pub(super) async fn begin(
@@ -173,7 +173,8 @@ async fn begun(engine: &Engine, request: Request, answers: Answers) -> Told {
     let mut ledger = Ledger::default();
     let mut known = Known::new(answers);
     let peer = Arc::clone(&request.peer);
-    let begun = engine.begin_within::<Lasting>(request, Arc::clone(&peer), Some(&Bounds::REQUESTS));
+    let mind = Begun { peer: Arc::clone(&peer), since: engine.store.revision() };
+    let begun = engine.begin_within::<Lasting>(request, mind.clone(), Some(&Bounds::REQUESTS));
     let mut unsettled = begun.await;
     loop {
         let (ask, login) = match engine.settle_resumable(unsettled, &mut ledger) {
@@ -187,7 +188,7 @@ async fn begun(engine: &Engine, request: Request, answers: Answers) -> Told {
                 return told(engine, None, turn, None, &peer, ledger);
             }
             Some(answers) => {
-                let mind = Arc::clone(&peer);
+                let mind = mind.at(&ask);
                 unsettled = engine.answer::<Lasting>(login, ask.number, answers, mind).await;
             }
         }
@@ -198,7 +199,8 @@ async fn begun(engine: &Engine, request: Request, answers: Answers) -> Told {
 /// is no attempt. Who answers begins with [`begun_at`].
 pub(super) async fn first_round(engine: &Engine, request: Request) -> First {
     let peer = Arc::clone(&request.peer);
-    let begun = engine.begin_within::<Lasting>(request, Arc::clone(&peer), Some(&Bounds::REQUESTS));
+    let mind = Begun { peer: Arc::clone(&peer), since: engine.store.revision() };
+    let begun = engine.begin_within::<Lasting>(request, mind, Some(&Bounds::REQUESTS));
     match begun.await.asked() {
         Ok((ask, _)) => First::Shown(ask),
         Err(end) => {
@@ -214,11 +216,12 @@ pub(super) async fn first_round(engine: &Engine, request: Request) -> First {
 pub(super) async fn begun_at(engine: &Engine, request: Request, answers: Option<Answers>) -> Told {
     let mut ledger = Ledger::default();
     let peer = Arc::clone(&request.peer);
-    let begun = engine.begin_within::<Lasting>(request, Arc::clone(&peer), Some(&Bounds::REQUESTS));
+    let mind = Begun { peer: Arc::clone(&peer), since: engine.store.revision() };
+    let begun = engine.begin_within::<Lasting>(request, mind.clone(), Some(&Bounds::REQUESTS));
     let mut turn = engine.settle(begun.await, &mut ledger);
     turn = match (turn, answers) {
         (Turn::Ask(ask, login), Some(answers)) => {
-            let unsettled = engine.answer::<Lasting>(login, ask.number, answers, Arc::clone(&peer));
+            let unsettled = engine.answer::<Lasting>(login, ask.number, answers, mind.at(&ask));
             engine.settle(unsettled.await, &mut ledger)
         }
         (turn, _) => turn,
@@ -248,8 +251,10 @@ pub(super) async fn answered(
         return Ok(told);
     }
     let peer = Arc::clone(conversation.peer());
+    let mind = Begun { peer: Arc::clone(&peer), since: parked.note.since() };
+    let mind = conversation.open().map_or_else(|| mind.clone(), |ask| mind.at(&ask));
     let login = Login { conversation, note: parked.note };
-    let unsettled = engine.answer::<Lasting>(login, round, answers, Arc::clone(&peer)).await;
+    let unsettled = engine.answer::<Lasting>(login, round, answers, mind).await;
     let mut ledger = Ledger::default();
     let (turn, ended) = engine.settle_resumable(unsettled, &mut ledger);
     Ok(told(engine, Some(id), turn, ended, &peer, ledger))
