@@ -7,6 +7,9 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 use countersign_responders::answers::Source;
 use ipnet::IpNet;
 
+pub(crate) mod factors;
+
+use self::factors::{AppPasswordCommand, FactorsCommand, OtpArgs, RecoveryArgs};
 use crate::moment::{Ahead, Since};
 
 /// Pluggable authentication for servers.
@@ -112,6 +115,20 @@ pub(crate) enum UserCommand {
     Remove(RemoveArgs),
     /// Set a user's password, and end their sessions
     Passwd(PasswdArgs),
+    /// Enrol one-time codes for a user: shows a QR code, and asks for a first code
+    Otp(OtpArgs),
+    /// Make new recovery codes for a user; the old ones work no more
+    Recovery(RecoveryArgs),
+    /// Administer application passwords
+    AppPassword {
+        #[command(subcommand)]
+        command: AppPasswordCommand,
+    },
+    /// List, remove and reset a user's second factors
+    Factors {
+        #[command(subcommand)]
+        command: FactorsCommand,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -185,6 +185,8 @@ pub(crate) async fn build(place: &Place) -> Result<Built, Failure> {
         pool: hasher()?,
         world: Arc::new(SystemWorld::new()),
         recipe: place.config.recipe(),
+        passkeys: place.config.passkeys.clone(),
+        issuer: place.config.accounts.issuer.clone(),
     };
     let settings = place.config.checkers.iter();
     let built = settings

@@ -12,6 +12,7 @@ use countersign_server::identity::GroupView;
 use zeroize::Zeroizing;
 
 use crate::args::{AddArgs, ListArgs, NameArgs, PasswdArgs, RemoveArgs, SetArgs, UserCommand};
+use crate::factors;
 use crate::failure::Failure;
 use crate::moment::now;
 use crate::place::{Place, block_on};
@@ -25,6 +26,10 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
         UserCommand::Show(args) => show(&args),
         UserCommand::Remove(args) => remove(&args),
         UserCommand::Passwd(args) => passwd(&args),
+        UserCommand::Otp(args) => factors::otp(&args),
+        UserCommand::Recovery(args) => factors::recovery(&args),
+        UserCommand::AppPassword { command } => factors::app_password(command),
+        UserCommand::Factors { command } => factors::factors(command),
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 use toml::de::{DeValue, ValueDeserializer};
 
-use crate::config::ConfigError;
+use crate::config::{ConfigError, PasskeysSection};
 
 /// The kinds that a server knows.
 #[derive(Clone, Debug)]
@@ -65,6 +65,10 @@ pub struct Parts {
     pub world: Arc<dyn World>,
     /// How new passwords are hashed.
     pub recipe: Recipe,
+    /// Which site passkeys are for, if there are any.
+    pub passkeys: Option<PasskeysSection>,
+    /// What authenticator apps and browsers call the site.
+    pub issuer: String,
 }
 
 impl Registry {
@@ -142,8 +146,19 @@ struct AccountsSettings {}
 
 impl CheckerSettings for AccountsSettings {
     fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault> {
-        let Parts { store, pool, world, recipe } = parts.clone();
-        Ok(Arc::new(Accounts::new(name, store, pool, world, recipe)?))
+        let Parts { store, pool, world, recipe, .. } = parts.clone();
+        let accounts = Accounts::new(name, store, pool, world, recipe)?;
+        #[cfg(feature = "passkeys")]
+        let accounts = match &parts.passkeys {
+            Some(section) => {
+                let site = section.site(&parts.issuer);
+                accounts.with_passkeys(
+                    site.map_err(|error| Fault::internal("[passkeys]").caused_by(error))?,
+                )
+            }
+            None => accounts,
+        };
+        Ok(Arc::new(accounts))
     }
 
     fn describe(&self) -> String {

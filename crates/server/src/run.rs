@@ -255,6 +255,8 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
         pool: Arc::clone(pool),
         world: Arc::new(world),
         recipe: config.recipe(),
+        passkeys: config.passkeys.clone(),
+        issuer: config.accounts.issuer.clone(),
     };
     let realm = ServerRealm::new(store.clone(), world, lifetime);
     let checkers = config.checkers.iter();

@@ -19,6 +19,9 @@ async fn only_administrators_of_this_moment() {
         ("PATCH", "/v1/users/ada"),
         ("DELETE", "/v1/users/root"),
         ("PUT", "/v1/users/root/password"),
+        ("GET", "/v1/users/root/factors"),
+        ("DELETE", "/v1/users/root/factors"),
+        ("DELETE", "/v1/users/root/factors/1"),
         ("GET", "/v1/groups"),
         ("POST", "/v1/groups"),
         ("DELETE", "/v1/groups/administrators"),
@@ -152,4 +155,51 @@ async fn disabling_a_user_ends_their_sessions() {
     let on = json!({"enabled": true});
     assert_eq!(server.call_as(&root, "PATCH", "/v1/users/ada", on).await.status, 200);
     assert_eq!(server.call_as(&ada, "GET", "/v1/session", Value::Null).await.status, 401);
+}
+
+#[tokio::test]
+async fn factors_are_listed_removed_and_reset() {
+    let server = Running::new().await;
+    let root = server.token_of("root").await;
+    let call =
+        async |method: &str, path: &str| server.call_as(&root, method, path, Value::Null).await;
+    let store = &server.place.engine.store;
+    let factors = countersign_checkers::factors::Factors::new(
+        store.clone(),
+        std::sync::Arc::new(server.place.engine.world),
+    );
+    let secret = factors.new_recovery_codes("ada").await.unwrap().remove(0);
+    let wanted = countersign_checkers::factors::NewAppPassword {
+        label: "tablet".into(),
+        services: vec!["imap".into()],
+        expires: None,
+    };
+    let (_, app) = factors.add_app_password("ada", &wanted).await.unwrap();
+    let ada = server.token_of("ada").await;
+
+    let listed = call("GET", "/v1/users/ada/factors").await;
+    assert_eq!(listed.status, 200, "{listed:?}");
+    let listed = listed.json();
+    assert_eq!(
+        (&listed["factors"][0]["left"], &listed["factors"][1]["left"]),
+        (&json!(10), &Value::Null)
+    );
+    assert_eq!(listed["factors"][1]["services"], json!(["imap"]));
+    assert!(!listed.to_string().contains(secret.to_str().unwrap()));
+
+    let path = format!("/v1/users/ada/factors/{}", app.id);
+    assert_eq!(call("DELETE", &path).await.json(), json!({"removed": 1, "ended_sessions": 1}));
+    assert_eq!(call("DELETE", &path).await.status, 404);
+    assert_eq!(call("DELETE", "/v1/users/ada/factors/x").await.status, 400);
+    let own = server.call_as(&ada, "GET", "/v1/session", Value::Null).await;
+    assert_eq!(own.status, 401, "a session outlived its factor");
+    assert_eq!(call("DELETE", "/v1/users/ada/factors?kind=password").await.status, 400);
+    let reset = call("DELETE", "/v1/users/ada/factors?kind=totp").await;
+    assert_eq!(reset.json()["removed"], 0);
+    assert_eq!(call("DELETE", "/v1/users/ada/factors").await.json()["removed"], 1);
+    assert_eq!(call("GET", "/v1/users/ada/factors").await.json(), json!({"factors": []}));
+    assert_eq!(call("DELETE", "/v1/users/nobody/factors").await.status, 404);
+    let audit = call("GET", "/v1/audit?user=ada&outcome=changed").await.json();
+    let acts = audit["events"].as_array().unwrap().iter().map(|event| event["reason"].clone());
+    assert_eq!(acts.collect::<Vec<_>>(), ["factors-reset", "factors-reset", "factor-remove"]);
 }

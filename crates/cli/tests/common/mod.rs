@@ -221,6 +221,17 @@ impl Person {
         }
     }
 
+    /// What is on the screen up to this, which stays there to be waited for.
+    pub(crate) fn until(&mut self, what: &str) -> String {
+        let deadline = Instant::now() + DEADLINE;
+        loop {
+            if let Some(at) = self.seen.find(what) {
+                return self.seen.drain(..at).collect();
+            }
+            assert!(self.read(deadline), "no {what:?} in {:?}", self.seen);
+        }
+    }
+
     pub(crate) fn types(&mut self, keys: &str) -> &mut Self {
         self.master.write_all(keys.as_bytes()).unwrap();
         self

@@ -6,6 +6,7 @@
 //! told through its control socket.
 
 mod error;
+mod factors;
 mod first;
 mod password;
 mod requests;
@@ -23,6 +24,7 @@ use countersign_store::{
 };
 
 pub use error::{AdminError, AdminErrorKind};
+pub use factors::{FactorAct, FactorView, FactorsRemoved};
 pub use first::FirstAdministrator;
 pub use password::check_new_password;
 pub use requests::{AuditQuery, Listing, NewGroup, NewPassword, NewUser, UserChange};

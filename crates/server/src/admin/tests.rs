@@ -7,13 +7,13 @@ use countersign_store::{OpenOptions, SessionRecord};
 use super::*;
 
 /// A store that goes away at the end.
-struct Place {
+pub(super) struct Place {
     _folder: tempfile::TempDir,
-    store: Store,
-    admin: Admin,
+    pub(super) store: Store,
+    pub(super) admin: Admin,
 }
 
-async fn place() -> Place {
+pub(super) async fn place() -> Place {
     let folder = tempfile::tempdir().unwrap();
     let store =
         Store::open(folder.path().join("accounts.db"), OpenOptions::create()).await.unwrap();
@@ -46,7 +46,7 @@ async fn verifies(store: &Store, user: &str, password: &str) -> bool {
     Hash::parse(&hash, &Accept::default()).unwrap().verify(&Secret::from(password))
 }
 
-async fn session(store: &Store, user: &str, now: i64) {
+pub(super) async fn session(store: &Store, user: &str, now: i64) {
     let session = SessionRecord {
         hash: format!("hash of {user}"),
         subject: user.into(),

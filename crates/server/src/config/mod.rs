@@ -5,6 +5,7 @@
 //! an error in it keeps its place in the file.
 
 mod error;
+mod passkeys;
 mod policy;
 mod sections;
 mod store;
@@ -23,6 +24,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 pub use error::ConfigError;
+pub use passkeys::PasskeysSection;
 use policy::{Places, PolicySection};
 pub use policy::{PolicyRow, table as policy_table};
 pub use sections::{
@@ -78,6 +80,8 @@ pub struct Config {
     pub log: LogSection,
     /// Names and numbers of groups.
     pub groups: GroupsSection,
+    /// Which site passkeys are for.
+    pub passkeys: Option<PasskeysSection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -93,6 +97,7 @@ struct Sections {
     accounts: AccountsPolicy,
     log: LogSection,
     groups: Option<Spanned<GroupsSection>>,
+    passkeys: Option<Spanned<PasskeysSection>>,
     /// Read apart, by the registry. Here so that the list of sections in an error is whole.
     #[allow(dead_code)]
     checker: Option<serde::de::IgnoredAny>,
@@ -151,6 +156,10 @@ impl Config {
         if let Err(why) = groups.get_ref().check() {
             return Err(ConfigError::at(groups.span(), why));
         }
+        if let Some(section) = &sections.passkeys {
+            let checked = section.get_ref().check();
+            checked.map_err(|why| ConfigError::at(section.span(), format!("[passkeys] {why}")))?;
+        }
         let store = sections.store.unwrap_or_else(|| Spanned::new(0..0, StoreSection::default()));
         // The table's name and not its lines, which may show a password.
         let header = store.span().start
@@ -181,6 +190,7 @@ impl Config {
             accounts: sections.accounts,
             log: sections.log,
             groups: groups.into_inner(),
+            passkeys: sections.passkeys.map(Spanned::into_inner),
         })
     }
 

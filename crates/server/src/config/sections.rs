@@ -304,11 +304,13 @@ pub struct AccountsPolicy {
     pub argon2_memory_kib: u32,
     /// Passes over the memory.
     pub argon2_passes: u32,
+    /// What authenticator apps show beside a user's name.
+    pub issuer: String,
 }
 
 impl Default for AccountsPolicy {
     fn default() -> Self {
-        Self { argon2_memory_kib: 19_456, argon2_passes: 2 }
+        Self { argon2_memory_kib: 19_456, argon2_passes: 2, issuer: "Countersign".to_owned() }
     }
 }
 

@@ -12,8 +12,8 @@ use super::json::{Json, Path, Query, response};
 use super::problem::Problem;
 use super::session::{Holder, broken};
 use crate::admin::{
-    ADMINISTRATORS, Admin, AdminError, AdminErrorKind, AuditQuery, AuditView, GroupRecord, Listing,
-    MemberView, NewGroup, NewPassword, NewUser, UserChange, UserLine,
+    ADMINISTRATORS, Admin, AdminError, AdminErrorKind, AuditQuery, AuditView, FactorView,
+    GroupRecord, Listing, MemberView, NewGroup, NewPassword, NewUser, UserChange, UserLine,
 };
 use crate::identity::GroupView;
 
@@ -23,6 +23,22 @@ use crate::identity::GroupView;
 pub struct Users {
     /// In byte order of their names.
     pub users: Vec<UserLine>,
+}
+
+/// A user's factors.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UserFactors {
+    /// Oldest first.
+    pub factors: Vec<FactorView>,
+}
+
+/// Which factors to remove.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FactorFilter {
+    /// Only those of this kind.
+    pub kind: Option<String>,
 }
 
 /// A page of groups.
@@ -151,6 +167,36 @@ pub(super) async fn set_password(
 ) -> Result<Response, Problem> {
     let done = app.see_through(async move { admin.set_password(&name, new).await }).await??;
     Ok(response(StatusCode::OK, &done))
+}
+
+/// `GET /v1/users/{name}/factors`.
+pub(super) async fn factors(
+    Administrator(admin): Administrator,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    let factors = admin.user_factors(&name).await?;
+    Ok(response(StatusCode::OK, &UserFactors { factors }))
+}
+
+/// `DELETE /v1/users/{name}/factors`.
+pub(super) async fn reset_factors(
+    State(app): State<App>,
+    Administrator(admin): Administrator,
+    Path(name): Path<String>,
+    Query(filter): Query<FactorFilter>,
+) -> Result<Response, Problem> {
+    let reset = async move { admin.reset_factors(&name, filter.kind.as_deref()).await };
+    Ok(response(StatusCode::OK, &app.see_through(reset).await??))
+}
+
+/// `DELETE /v1/users/{name}/factors/{id}`.
+pub(super) async fn remove_factor(
+    State(app): State<App>,
+    Administrator(admin): Administrator,
+    Path((name, id)): Path<(String, i64)>,
+) -> Result<Response, Problem> {
+    let removed = app.see_through(async move { admin.remove_factor(&name, id).await }).await??;
+    Ok(response(StatusCode::OK, &removed))
 }
 
 /// `GET /v1/groups`.

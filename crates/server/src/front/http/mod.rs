@@ -29,7 +29,7 @@ pub mod fuzzing;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use administration::{Events, Groups, Members, Membership, Users};
+pub use administration::{Events, FactorFilter, Groups, Members, Membership, UserFactors, Users};
 pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
 pub use client::TrustedProxies;
 pub use connection::serve;

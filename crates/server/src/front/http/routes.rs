@@ -131,6 +131,24 @@ pub const ROUTES: &[Route] = &[
         part: Part::Admin,
         handler: || put(admin::set_password),
     },
+    Route {
+        method: "GET",
+        path: "/v1/users/{name}/factors",
+        part: Part::Admin,
+        handler: || get(admin::factors),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/users/{name}/factors",
+        part: Part::Admin,
+        handler: || delete(admin::reset_factors),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/users/{name}/factors/{id}",
+        part: Part::Admin,
+        handler: || delete(admin::remove_factor),
+    },
     Route { method: "GET", path: "/v1/groups", part: Part::Admin, handler: || get(admin::groups) },
     Route {
         method: "POST",
