@@ -162,6 +162,7 @@ fn title_of(mechanism: Cow<'static, str>) -> Text {
         "password" => Text::message("group.password", "Password"),
         "otp" => Text::message("group.otp", "One-time code"),
         "passkey" => Text::message("group.passkey", "Passkey"),
+        "passkey" => Text::message("group.passkey", "Passkey"),
         _ => Text::verbatim(mechanism),
     }
 }
