@@ -162,7 +162,6 @@ fn title_of(mechanism: Cow<'static, str>) -> Text {
         "password" => Text::message("group.password", "Password"),
         "otp" => Text::message("group.otp", "One-time code"),
         "passkey" => Text::message("group.passkey", "Passkey"),
-        "passkey" => Text::message("group.passkey", "Passkey"),
         _ => Text::verbatim(mechanism),
     }
 }

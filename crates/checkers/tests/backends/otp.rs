@@ -396,5 +396,5 @@ async fn after_the_password() {
     let countersign::LoginError::Denied(Denial { reason, .. }) = error else { panic!("{error}") };
     assert_eq!(reason, Reason::WrongCredential);
     // Without a name of its own, `otp` is not where a login begins.
-    assert_eq!(portal.mechanisms(&countersign::KindSet::all()).collect::<Vec<_>>(), ["password"]);
+    assert_eq!(portal.mechanisms(&countersign::KindSet::all()), ["password"]);
 }
