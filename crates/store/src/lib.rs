@@ -41,6 +41,7 @@ mod groups;
 mod location;
 mod names;
 mod records;
+mod restore;
 mod schema;
 mod secrets;
 mod sessions;
@@ -58,4 +59,5 @@ pub use records::{
     Changes, Credential, CredentialType, Group, GroupUpdate, Membership, NewAccount, NewCredential,
     NewToken, Page, SessionRecord, ThrottleRow, TokenRecord,
 };
+pub use restore::Restored;
 pub use store::{OpenOptions, Store};

@@ -45,6 +45,16 @@ pub(crate) async fn migrate(db: &Database, create: bool) -> Result<(), StoreErro
     }
 }
 
+/// Whether it is a store of a version that this program knows.
+pub(crate) async fn check(db: &Database) -> Result<(), StoreError> {
+    version(&db.tables().await?, db, false)?;
+    let row = db.row(CURRENT, args![]).await?;
+    match known(db, row.map_or(Ok(0), |r| r.int(0))?)? {
+        0 => Err(db.damaged("it has no version")),
+        _ => Ok(()),
+    }
+}
+
 const CURRENT: &str = "SELECT version FROM schema_versions ORDER BY version DESC LIMIT 1";
 
 async fn apply(mut tx: Tx, migration: &'static str, version: i64) -> Result<(), StoreError> {

@@ -274,6 +274,28 @@ impl Database {
         }
     }
 
+    /// Reads all of a file; an error if any of it is damaged.
+    pub(crate) async fn check_whole(&self) -> Result<(), StoreError> {
+        for (sql, sound) in
+            [("PRAGMA integrity_check(1)", Some("ok")), ("PRAGMA foreign_key_check", None)]
+        {
+            let said = self.row(sql, args![]).await?.map(|row| row.text(0)).transpose()?;
+            if said.as_deref() != sound {
+                return Err(self.damaged("its content is damaged"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a file whole in itself, without the two beside it, if nobody else has it open.
+    pub(crate) async fn alone_in_one_file(&self) -> Result<(), StoreError> {
+        match &self.kind {
+            Kind::Sqlite(file) => file.alone_in_one_file(&self.at).await,
+            #[cfg(feature = "postgres")]
+            Kind::Postgres(_) => Err(StoreError::NoFile { place: self.at.place.clone() }),
+        }
+    }
+
     /// Whether it is a file of ours, and not a server.
     pub(crate) fn is_file(&self) -> bool {
         matches!(self.kind, Kind::Sqlite(_))

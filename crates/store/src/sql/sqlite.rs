@@ -125,6 +125,14 @@ impl File {
         done.map(|_| ()).map_err(|e| classify(at, e))
     }
 
+    /// Leaves WAL, which SQLite does for a file's only connection and nobody else.
+    pub(super) async fn alone_in_one_file(&self, at: &Access) -> Result<(), StoreError> {
+        self.readers.close().await;
+        let sql = sqlx::SqlSafeStr::into_sql_str("PRAGMA journal_mode = DELETE");
+        let done = bind(sql, Vec::new()).fetch_all(&self.writer).await;
+        done.map(|_| ()).map_err(|e| classify(at, e))
+    }
+
     pub(super) async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
