@@ -179,11 +179,19 @@ async fn a_browser_is_sent_to_the_login_page_where_the_proxy_hands_that_on() {
         (path, vec![]),
         (path, vec![("accept", "application/json")]),
         (path, vec![html, ("x-forwarded-method", "POST")]),
-        // nginx's custom: a redirect would be an error to it.
-        (path, vec![html, ("x-original-uri", "/page")]),
-        (path, vec![html, ("x-original-url", "https://wiki.example.com/page")]),
     ] {
         assert_eq!(get(&server, path, &with(&more)).await.status, 401, "{path} {more:?}");
+    }
+    // nginx's custom: a redirect would be an error to it, and a body the end of the connection.
+    for original in ["x-original-uri: /page", "X-Original-URL: https://wiki.example.com/page"] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: a\r\naccept: text/html\r\nx-forwarded-proto: https\r\n\
+             x-forwarded-host: wiki.example.com\r\nx-forwarded-uri: /page\r\n{original}\r\n\
+             connection: close\r\n\r\n"
+        );
+        let reply = server.raw(request.as_bytes()).await;
+        assert_eq!((reply.status, reply.body.as_str()), (401, ""), "{reply:?}");
+        assert_eq!(reply.header("content-length"), Some("0"), "{reply:?}");
     }
     // What cannot be is refused.
     for (name, value) in [

@@ -71,6 +71,10 @@ pub struct Config {
     pub audit: Option<PathBuf>,
     /// No audit file and no metrics.
     pub quiet: bool,
+    /// More lines of the HTTP listener's section.
+    pub http: String,
+    /// More sections.
+    pub more: String,
 }
 
 impl Config {
@@ -89,7 +93,7 @@ impl Config {
             }
         };
         let _ = write!(text, "[policy]\ncheckers = [{checker:?}]\n\n");
-        text += "[listen.http.main]\naddress = \"127.0.0.1:0\"\n\n";
+        let _ = write!(text, "[listen.http.main]\naddress = \"127.0.0.1:0\"\n{}\n", self.http);
         if let Some(path) = &self.dovecot {
             let fault = if self.close_on_fault { "close" } else { "fail" };
             let _ = write!(
@@ -104,7 +108,7 @@ impl Config {
         if let Some(path) = &self.audit {
             let _ = writeln!(text, "path = {path:?}");
         }
-        let _ = write!(text, "\n[metrics]\nenabled = {}\n", !self.quiet);
+        let _ = write!(text, "\n[metrics]\nenabled = {}\n\n{}", !self.quiet, self.more);
         text
     }
 }
@@ -123,13 +127,22 @@ impl Countersign {
     /// Starts it with a configuration file, or, as a newcomer would, without any, and waits
     /// until it says that it is ready.
     pub fn start(stage: &Stage, profile: Profile, config: Option<&Config>) -> Outcome<Self> {
+        Self::serve(stage, profile, config.map(Config::text))
+    }
+
+    /// The same, with the whole text of a configuration file. It has a listener without TLS.
+    pub fn start_with(stage: &Stage, profile: Profile, config: &str) -> Outcome<Self> {
+        Self::serve(stage, profile, Some(config.to_owned()))
+    }
+
+    fn serve(stage: &Stage, profile: Profile, config: Option<String>) -> Outcome<Self> {
         let binary = binary(profile)?;
         let data = stage.at("data");
         let mut command = Command::new(binary);
         command.arg("serve").arg("--data").arg(&data);
         match config {
             Some(config) => {
-                command.arg("--config").arg(stage.file("countersign.toml", &config.text())?);
+                command.arg("--config").arg(stage.file("countersign.toml", &config)?);
             }
             None => {
                 command.args(["--http", "127.0.0.1:0"]);

@@ -4,8 +4,11 @@
 mod core;
 mod cpu;
 mod dovecot;
+mod forward_auth;
+mod http;
 mod idle;
 mod latency;
+mod pending;
 mod saslauthd;
 
 use std::os::unix::process::CommandExt;
@@ -32,11 +35,13 @@ pub(crate) struct Effort {
 pub(crate) const USERS: usize = 1000;
 
 type Part = fn(&Effort) -> Outcome<Vec<Figures>>;
-const PARTS: [(&str, Part); 4] = [
+const PARTS: [(&str, Part); 6] = [
     ("dovecot", dovecot::measure),
     ("saslauthd", saslauthd::measure),
     ("idle", idle::measure),
     ("core", core::measure),
+    ("forward-auth", forward_auth::measure),
+    ("pending", pending::measure),
 ];
 
 pub(crate) fn main(words: &[&str]) -> Result<bool, String> {

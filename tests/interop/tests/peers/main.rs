@@ -6,6 +6,7 @@ mod mail;
 mod reference;
 mod sasl;
 mod terminal;
+mod web;
 
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use countersign_interop::runner;
 
 fn main() -> ExitCode {
     let cases: Vec<_> =
-        [reference::CASES, mail::CASES, sasl::CASES, http::CASES, terminal::CASES].concat();
+        [reference::CASES, mail::CASES, sasl::CASES, http::CASES, terminal::CASES, web::CASES]
+            .concat();
     runner::main(&cases)
 }

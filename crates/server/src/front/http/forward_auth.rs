@@ -124,6 +124,11 @@ async fn answer(
             Err(problem) => problem.into(),
         },
     };
+    // nginx reads no body of this answer, and closes a connection on which one is left.
+    if asks_as_nginx(headers) && !response.status().is_success() {
+        *response.body_mut() = Body::empty();
+        response.headers_mut().remove(header::CONTENT_TYPE);
+    }
     let never = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, never);
     response
@@ -271,6 +276,12 @@ fn unauthorized(app: &App, wait: Option<u64>) -> Response {
     response
 }
 
+/// Whether the headers are there that are nginx's custom with `auth_request`.
+fn asks_as_nginx(headers: &HeaderMap) -> bool {
+    const ORIGINAL: [&str; 3] = ["x-original-uri", "x-original-url", "x-original-method"];
+    ORIGINAL.iter().any(|name| headers.contains_key(*name))
+}
+
 /// Where a browser is sent to log in, if it is one that can be sent, and its proxy hands that on.
 fn login_page(
     app: &App,
@@ -279,13 +290,12 @@ fn login_page(
     wanted: &Wanted,
 ) -> Result<Option<HeaderValue>, Problem> {
     const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
-    const ORIGINAL: [&str; 3] = ["x-original-uri", "x-original-url", "x-original-method"];
     let headers = &head.headers;
     let Some(page) = app.options.login_page.as_ref().filter(|_| wanted.redirect) else {
         return Ok(None);
     };
-    // To nginx's auth_request, by whose custom these are set, a redirect is an error.
-    if ORIGINAL.iter().any(|name| headers.contains_key(*name)) {
+    // To nginx's auth_request a redirect is an error.
+    if asks_as_nginx(headers) {
         return Ok(None);
     }
     let method = headers.get(METHOD).map_or(head.method.as_str().as_bytes(), |m| m.as_bytes());
