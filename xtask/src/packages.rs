@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program by which each is recognised.
-const INSTALLED: [(&str, &str); 7] = [
+const INSTALLED: [(&str, &str); 10] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("sasl2-bin", "testsaslauthd"),
@@ -18,6 +18,9 @@ const INSTALLED: [(&str, &str); 7] = [
     ("tmux", "tmux"),
     ("curl", "curl"),
     ("postgresql", "pg_ctlcluster"),
+    ("nginx-light", "nginx"),
+    ("caddy", "caddy"),
+    ("prometheus", "promtool"),
 ];
 
 /// Exim cannot be installed beside Postfix, so it is only unpacked. The second package shows
@@ -27,11 +30,14 @@ const UNPACKED: [&str; 2] = ["exim4-daemon-heavy", "libnss-wrapper"];
 const APT_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Services of the packages above, which Debian enables for the next start of the machine.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 7] = [
     ("postfix", "postfix.service"),
     ("dovecot-core", "dovecot.service"),
     ("sasl2-bin", "saslauthd.service"),
     ("postgresql", "postgresql.service"),
+    ("nginx-light", "nginx.service"),
+    ("caddy", "caddy.service"),
+    ("prometheus", "prometheus.service"),
 ];
 
 /// Installs and unpacks what is missing.

@@ -6,7 +6,7 @@ use countersign::{Identity, Subject};
 use serde::{Deserialize, Serialize};
 
 /// An identity as JSON.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdentityView {
     /// The proven name; `null` for anonymous.
     pub subject: Option<String>,

@@ -66,6 +66,8 @@ pub struct LiveSession {
     /// Who it is now: with the groups, labels and attributes that the account has by now, where an account of
     /// the store is what let them in; else as of the login.
     pub identity: IdentityView,
+    /// The same, as the portal takes it.
+    pub who: Identity,
     /// Which account it was looked up with: id and revision.
     account: Option<(i64, i64)>,
     noted: AtomicI64,
@@ -73,7 +75,7 @@ pub struct LiveSession {
 }
 
 /// What the record of a session says about its login.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoginData {
     /// Who logged in, as of then.
     pub identity: IdentityView,
@@ -83,6 +85,12 @@ pub struct LoginData {
     /// Whether the identity was the account's own, so that it changes when the account does.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub follows_account: bool,
+    /// By which mechanisms it was proven, as [`Verified::proofs`] has them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub proofs: Vec<String>,
+    /// Whether that stands for every factor.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub complete: bool,
 }
 
 impl LoginData {
@@ -95,6 +103,8 @@ impl LoginData {
             identity: IdentityView::of(who),
             checker: who.checker().map(str::to_owned),
             follows_account: own && same,
+            proofs: who.proofs().map(str::to_owned).collect(),
+            complete: who.is_complete(),
         }
     }
 
@@ -108,7 +118,7 @@ impl LoginData {
     fn read(data: &str) -> Option<Self> {
         serde_json::from_str(data).ok().or_else(|| {
             let identity = serde_json::from_str(data).ok()?;
-            Some(Self { identity, checker: None, follows_account: false })
+            Some(Self { identity, ..Self::default() })
         })
     }
 }
@@ -319,7 +329,8 @@ impl LiveSession {
             _ => login.identity.clone(),
         };
         let account = account.map(|account| (account.id, account.revision));
-        Some(Self { record, login, identity, account, noted, headers: OnceLock::new() })
+        let (who, headers) = (identity.to_identity(), OnceLock::new());
+        Some(Self { record, login, identity, who, account, noted, headers })
     }
 
     fn is_good(&self, account: Option<&Account>, now: i64) -> bool {
@@ -393,7 +404,7 @@ mod tests {
         let store = Store::open(folder.path().join("a.db"), OpenOptions::create()).await.unwrap();
         store.add_account(&NewAccount::new("ada"), 0).await.unwrap();
         let identity = IdentityView::of(&Identity::named("ada"));
-        let data = LoginData { identity, checker: None, follows_account };
+        let data = LoginData { identity, follows_account, ..LoginData::default() };
         store.create_session(&record(&data), 9, i64::MAX).await.unwrap();
         let sessions = Sessions::new(store.clone());
         sessions.confirm(at(0));

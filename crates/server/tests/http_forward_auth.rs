@@ -291,3 +291,44 @@ async fn who_is_disabled_or_logged_out_is_refused_at_the_next_request() {
     assert_eq!(get(&server, "/forward-auth", &headers).await.status, 401);
     server.stop().await;
 }
+
+/// H68: what another service demands was not proven, or is not allowed.
+#[tokio::test]
+async fn a_session_counts_where_the_policy_says_so() {
+    use countersign::{Factor, Policy, Rule, Terms, When};
+    let rule = |service: &str, terms| Rule {
+        name: service.to_owned().into(),
+        when: When { services: vec![service.into()], ..When::default() },
+        terms,
+    };
+    let factors = vec![Factor::of("password"), Factor::of("two-steps")];
+    let policy = Policy {
+        rules: vec![
+            rule("vault", Terms { require: Some(factors), ..Terms::default() }),
+            rule("closed", Terms { allow: Some(false), ..Terms::default() }),
+        ],
+        ..Policy::default()
+    };
+    let mut place = Place::new().await;
+    let engine = std::sync::Arc::get_mut(&mut place.engine).unwrap();
+    let world = engine.world;
+    let portal = countersign_server::realm::ServerRealm::new(engine.store.clone(), world, 60);
+    let portal = std::mem::replace(&mut engine.portal, countersign::Portal::new(portal));
+    engine.portal = portal.under(policy);
+    let options = HttpOptions {
+        trusted_proxies: TrustedProxies::of(["127.0.0.1"]).unwrap(),
+        login_page: Some(LoginPage::of("/login").unwrap()),
+        ..HttpOptions::default()
+    };
+    let server = Running::over(place, options).await;
+    let bearer = format!("Bearer {}", server.token_of("ada").await);
+    let headers = [("authorization", bearer.as_str()), ("accept", "text/html")];
+    for (service, status) in [("web", 200), ("wiki", 200), ("vault", 302), ("closed", 403)] {
+        let path = format!("/forward-auth?service={service}&flavour=redirect");
+        let reply = get(&server, &path, &headers).await;
+        assert_eq!(reply.status, status, "{service}");
+        let page = (status == 302).then_some("/login?service=vault");
+        assert_eq!(reply.header("location"), page);
+    }
+    server.stop().await;
+}

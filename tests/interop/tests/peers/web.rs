@@ -112,7 +112,7 @@ fn nginx(stage: &Stage) -> Outcome {
     }
     // The login page is nginx's to send people to.
     let (status, _) = ask(&["--resolve", &resolve, &url])?;
-    let page = format!("302 https://login.example.com/login?return_to={url}");
+    let page = format!("302 https://login.example.com/login?service=wiki&return_to={url}");
     ensure!(status == page, "nobody: {status}");
     // Its connections to us are kept: one of them, and the one that asks.
     let (_, metrics) = ask(&[&format!("{base}/metrics")])?;
@@ -147,7 +147,10 @@ fn caddy(stage: &Stage) -> Outcome {
     identities(&url, &resolve, &ada, &guest)?;
     // Without TLS and on this port it is no address that the list allows: the page, and no way back.
     let (status, _) = ask(&["--resolve", &resolve, "-H", "accept: text/html", &url])?;
-    ensure!(status == "302 https://login.example.com/login", "nobody with a browser: {status}");
+    ensure!(
+        status == "302 https://login.example.com/login?service=wiki",
+        "nobody with a browser: {status}"
+    );
     let (status, _) = ask(&["--resolve", &resolve, &url])?;
     ensure!(status == "401", "nobody without: {status}");
     // An alias of a header that a site may take for it.

@@ -142,7 +142,11 @@ async fn decide(
 ) -> Result<Asker, No> {
     let asker = asker(app, client, headers, wanted).await?;
     let identity = match &asker {
-        Asker::Session(live) => &live.identity,
+        Asker::Session(live) => {
+            suffices(app, client, live, wanted)?;
+            &live.identity
+        }
+        // The policy has just let it in.
         Asker::Basic(who) => &who.0,
     };
     let in_group = |wanted: &String| identity.groups.iter().any(|group| group.name == *wanted);
@@ -150,6 +154,21 @@ async fn decide(
         return Err(No::Forbidden);
     }
     Ok(asker)
+}
+
+/// Whether a session may be used for what is wanted, from where its client is now: with the groups of now
+/// and the factors that were proven at its login.
+fn suffices(app: &App, client: &Client, live: &LiveSession, wanted: &Wanted) -> Result<(), No> {
+    let peer = client.peer(&wanted.service, KindSet::none());
+    let proofs = live.login.proofs.iter().map(String::as_str);
+    let portal = &app.engine.portal;
+    portal.suffices(&peer, &live.who, proofs, live.login.complete).map_err(|denial| {
+        match denial.reason {
+            // Another login, with more factors, would help.
+            Reason::NotEnrolled => No::Unknown(None),
+            _ => No::Forbidden,
+        }
+    })
 }
 
 /// Who asks. Credentials that the client chose to send come before a cookie, which browsers send by
@@ -309,7 +328,7 @@ fn login_page(
         return Ok(None);
     }
     let address = return_address(app, client, headers)?;
-    let place = page.returning_to(address.as_deref());
+    let place = page.returning_to(address.as_deref(), &wanted.service);
     let place = HeaderValue::try_from(place);
     place.map(Some).map_err(|_| Problem::bad("the address to return to cannot be written"))
 }

@@ -29,15 +29,17 @@ impl LoginPage {
         Ok(Self(text.to_owned()))
     }
 
-    /// The page, told where to return to: an address that was checked, of printable ASCII.
-    pub(super) fn returning_to(&self, address: Option<&str>) -> String {
+    /// The page, told what the login is for, and where to return to: an address that was checked.
+    pub(super) fn returning_to(&self, address: Option<&str>, service: &str) -> String {
         use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-        match address {
-            None => self.0.clone(),
-            Some(address) => {
-                format!("{}?return_to={}", self.0, utf8_percent_encode(address, NON_ALPHANUMERIC))
-            }
-        }
+        let service = Some(service).filter(|service| *service != "web");
+        let asked = [("service", service), ("return_to", address)];
+        let asked = asked.into_iter().filter_map(|(name, value)| {
+            Some(format!("{name}={}", utf8_percent_encode(value?, NON_ALPHANUMERIC)))
+        });
+        let asked: Vec<_> = asked.collect();
+        let mark = if asked.is_empty() { "" } else { "?" };
+        format!("{}{mark}{}", self.0, asked.join("&"))
     }
 }
 
@@ -60,12 +62,13 @@ mod tests {
     #[test]
     fn the_return_address_is_one_value_of_the_query() {
         let page = LoginPage::of("https://login.example.com/login").unwrap();
-        assert_eq!(page.returning_to(None), "https://login.example.com/login");
+        assert_eq!(page.returning_to(None, "web"), "https://login.example.com/login");
         assert_eq!(
-            page.returning_to(Some("https://a.example.com/x?y=1&z")),
+            page.returning_to(Some("https://a.example.com/x?y=1&z"), "web"),
             "https://login.example.com/login?return_to=https%3A%2F%2Fa%2Eexample%2Ecom%2Fx%3Fy%3D1%26z"
         );
-        LoginPage::of("/login").unwrap();
+        let page = LoginPage::of("/login").unwrap();
+        assert_eq!(page.returning_to(Some("/x"), "a b"), "/login?service=a%20b&return_to=%2Fx");
         for bad in
             ["", "login", "//evil.example", "https://", "https:///x", "ftp://x", "/a?b", "/a b"]
         {
