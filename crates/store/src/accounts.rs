@@ -311,3 +311,23 @@ pub(crate) fn page_args(page: &Page) -> Vec<Arg> {
     let after = page.after.clone().unwrap_or_default();
     args![page.prefix.as_str(), below, after, page.limit.min(limits::PAGE) as i64]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{NewAccount, OpenOptions};
+
+    /// However many there are: an account is found by an index in every table that it is in.
+    #[tokio::test]
+    async fn a_look_up_reads_no_table_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let store = Store::open(path, OpenOptions::create()).await.unwrap();
+        store.add_account(&NewAccount::new("alice"), 0).await.unwrap();
+        let plan = sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {WHOLE}"));
+        let plan = store.inner.db.rows(plan, args!["alice"]).await.unwrap();
+        let steps: Vec<_> = plan.iter().map(|row| row.text(3).unwrap()).collect();
+        assert!(steps.iter().filter(|step| step.contains("USING INDEX")).count() >= 5, "{steps:?}");
+        assert!(!steps.iter().any(|step| step.starts_with("SCAN")), "{steps:?}");
+    }
+}

@@ -217,3 +217,91 @@ async fn a_caller_that_goes_away_leaves_all_or_nothing() {
     }
     assert!(finished);
 }
+
+/// Moved away while it is open: what would be written there is lost to everybody else.
+#[tokio::test]
+async fn gone_and_back() {
+    let place = Place::file();
+    let store = place.open().await;
+    add(&store, &["alice"]).await;
+    let away = place.folder.path().join("away");
+    for another in [false, true] {
+        fs::rename(&place.path, &away).unwrap();
+        if another {
+            write(&place, b"");
+        }
+        for error in [
+            store.watch().await.unwrap_err(),
+            store.read_account("alice").await.unwrap_err(),
+            store.add_account(&user("bob"), NOW).await.unwrap_err(),
+        ] {
+            assert!(matches!(error, StoreError::Unavailable { .. }), "{error}");
+            assert!(
+                error.is_temporary() && error.to_string().contains("moved or replaced"),
+                "{error}"
+            );
+        }
+        fs::rename(&away, &place.path).unwrap();
+        store.watch().await.unwrap();
+        assert!(store.read_account("alice").await.unwrap().is_some());
+    }
+    add(&store, &["bob"]).await;
+}
+
+const VICTIM: &str = "COUNTERSIGN_STORE_VICTIM";
+
+/// Two roles of one program: the test starts itself as a writer, and kills it in the middle of its work.
+#[tokio::test]
+async fn a_writer_that_is_killed_keeps_what_it_promised() {
+    use std::io::{BufRead, Write};
+
+    if let Some(path) = std::env::var_os(VICTIM) {
+        let store = Store::open(std::path::Path::new(&path), OpenOptions::create()).await.unwrap();
+        let start = store.count_accounts().await.unwrap();
+        let mut out = std::io::stdout();
+        for n in start.. {
+            let mut new = user(&format!("user{n}"));
+            new.labels = vec!["a".into(), "b".into(), "c".into()];
+            store.add_account(&new, NOW).await.unwrap();
+            writeln!(out, "\nkept {}", new.name).unwrap();
+            out.flush().unwrap();
+        }
+    }
+    let place = Place::file();
+    let mut all = Vec::new();
+    for kept in [1, 2, 7, 30, 50] {
+        let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_writer_that_is_killed_keeps_what_it_promised", "--nocapture"])
+            .env(VICTIM, &place.path)
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = std::io::BufReader::new(writer.stdout.take().unwrap()).lines();
+        let promised = lines.by_ref().map_while(Result::ok);
+        let promised = promised.filter_map(|l| l.strip_prefix("kept ").map(str::to_owned));
+        all.extend(promised.take(kept));
+        // SIGKILL, most likely in the middle of the next one.
+        writer.kill().unwrap();
+        all.extend(
+            lines.map_while(Result::ok).filter_map(|l| l.strip_prefix("kept ").map(str::to_owned)),
+        );
+        writer.wait().unwrap();
+
+        let store = place.open().await;
+        for name in &all {
+            let account = store.read_account(name).await.unwrap().expect("it was promised");
+            assert_eq!((account.labels.len(), account.credentials.len()), (3, 1));
+        }
+        // At most the one under way is there besides, and whole.
+        let count = store.count_accounts().await.unwrap() as usize;
+        assert!(count == all.len() || count == all.len() + 1, "{count} of {}", all.len());
+        let torn = "SELECT COUNT(*) FROM accounts a WHERE \
+                    (SELECT COUNT(*) FROM labels l WHERE l.account = a.id) <> 3";
+        assert_eq!(place.number(torn).await, 0);
+        if count > all.len() {
+            all.push(format!("user{}", count - 1));
+        }
+        store.close().await;
+    }
+}

@@ -254,6 +254,61 @@ async fn figures() {
     println!("audit event in batches of 1024: {:?}", start.elapsed() / (20 * 1024));
 }
 
+/// Prints figures, on PostgreSQL too if it is there: `cargo test -p countersign-store --release --features
+/// postgres -- --ignored --nocapture million`. `COUNTERSIGN_FIGURES` is how many accounts, 1,000,000 by default.
+async fn million(place: Place) {
+    let count = std::env::var("COUNTERSIGN_FIGURES").ok().and_then(|n| n.parse().ok());
+    let count: u64 = count.unwrap_or(1_000_000);
+    let store = place.open().await;
+    let mut added = 0;
+    for size in [1000, count] {
+        let start = Instant::now();
+        let before = added;
+        while added < size {
+            let many: Vec<_> =
+                (added..size.min(added + 5000)).map(|n| user(&format!("user{n:07}"))).collect();
+            added += many.len() as u64;
+            store.add_accounts(&many, NOW).await.unwrap();
+        }
+        let rate = (size - before) as f64 / start.elapsed().as_secs_f64();
+        println!("{}: {rate:.0} accounts/s added up to {size}", place.location);
+        let rounds = 20_000;
+        let start = Instant::now();
+        let tasks: Vec<_> = (0..8_u64)
+            .map(|task| {
+                let store = store.clone();
+                tokio::spawn(async move {
+                    // Uniform enough, and the same each time.
+                    let mut random = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(task + 1);
+                    for _ in 0..rounds / 8 {
+                        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                        let name = format!("user{:07}", (random >> 33) % size);
+                        store.read_account(&name).await.unwrap().unwrap();
+                    }
+                })
+            })
+            .collect();
+        for task in tasks {
+            task.await.unwrap();
+        }
+        let rate = rounds as f64 / start.elapsed().as_secs_f64();
+        println!("{}: {rate:.0} uncached random accounts/s of {size}", place.location);
+    }
+}
+
+#[test]
+#[ignore = "prints figures"]
+fn million_on_sqlite() {
+    play(Place::file(), million);
+}
+
+#[cfg(feature = "postgres")]
+#[test]
+#[ignore = "prints figures"]
+fn million_on_postgres() {
+    on_postgres("million_on_postgres", million);
+}
+
 on_both![
     several_programs_make_one_new_store,
     a_change_elsewhere_drops_just_what_changed,
