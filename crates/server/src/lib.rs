@@ -21,4 +21,5 @@ pub mod realm;
 pub mod registry;
 pub mod run;
 pub mod sessions;
+pub mod throttle;
 pub mod world;

@@ -1,0 +1,734 @@
+//! Guessing: who guessed wrong of late waits before the next guess is looked at.
+//!
+//! Failures are held against three things: a user from an address, the address whoever is tried, and the
+//! network around it. After some that are free, each further one doubles a delay, up to a limit below the
+//! ten seconds after which Postfix gives up. A guess within the delay is refused at once, without asking
+//! anybody: it holds no task, no connection and no hash.
+//!
+//! Nobody can lock somebody else out of their own network: what comes from elsewhere is held against
+//! elsewhere. And a user who has logged in from a network of late is not refused for what others do
+//! there. The same wrong password again is one failure, for that is a mail client and not a guess.
+//!
+//! Every node counts in memory and shares its counts through the store, some moments later.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use countersign::{Denial, Guard, GuessEnd, Moment, Reason, Scene};
+use countersign_store::{Changed, Store, StoreError, ThrottleRow};
+use ipnet::IpNet;
+
+/// Distinct wrong proofs that are remembered of a user from an address, as keyed hashes.
+const MARKS: usize = 8;
+/// What is held of users from addresses, and of addresses and networks: each at most so many. The longest
+/// quiet go first.
+const ENTRIES: usize = 65_536;
+/// Users from networks where they have logged in.
+const AT_HOME: usize = 100_000;
+/// How many failures one exchange with the store brings there.
+const SAID_AT_ONCE: usize = 1_000;
+/// Nodes write a little after they count, and their clocks differ.
+const OVERLAP_MS: i64 = 5_000;
+
+/// When delays begin, and how long they get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThrottleRules {
+    /// Whether anything is throttled.
+    pub enabled: bool,
+    /// Wrong guesses of a user from an address before there is a delay.
+    pub user_free: u32,
+    /// Wrong guesses from an address, whoever is tried.
+    pub address_free: u32,
+    /// Wrong guesses from a network: /24, or /48 in IPv6.
+    pub network_free: u32,
+    /// The longest delay.
+    pub longest: Duration,
+    /// The longest delay where the source is not known: an attacker anywhere is then the same as the user.
+    pub longest_unknown: Duration,
+    /// Without another wrong guess in this time, the earlier ones are forgotten.
+    pub window: Duration,
+    /// Where all users come from one address: a webmail server that does not tell where they are. Only
+    /// users are throttled there, not the address. Loopback always is one.
+    pub shared: Vec<IpNet>,
+}
+
+impl Default for ThrottleRules {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            user_free: 4,
+            address_free: 20,
+            network_free: 100,
+            longest: Duration::from_secs(8),
+            longest_unknown: Duration::from_secs(2),
+            window: Duration::from_secs(15 * 60),
+            shared: Vec::new(),
+        }
+    }
+}
+
+/// What was counted since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct ThrottleStats {
+    /// Guesses that were looked at.
+    pub admitted: u64,
+    /// Of these, how many were wrong.
+    pub wrong: u64,
+    /// Of the wrong ones, how many had been tried before.
+    pub repeated: u64,
+    /// Guesses that were refused unseen.
+    pub refused: u64,
+    /// What failures are held against now.
+    pub entries: usize,
+    /// Of these, how many are delayed.
+    pub delayed: usize,
+}
+
+/// The throttle of a node.
+pub struct Throttle {
+    rules: RwLock<ThrottleRules>,
+    keys: RandomState,
+    users: Table,
+    sources: Table,
+    at_home: quick_cache::sync::Cache<u64, ()>,
+    admitted: AtomicU64,
+    wrong: AtomicU64,
+    repeated: AtomicU64,
+    refused: AtomicU64,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: RwLock<HashMap<u64, Entry>>,
+    /// Looked at first: most of the time nobody guesses.
+    count: AtomicUsize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    user: Box<str>,
+    source: Box<str>,
+    failures: i64,
+    /// On the steady clock, in milliseconds.
+    until: u64,
+    last: u64,
+    marks: [u64; MARKS],
+    /// What the store has not been told yet.
+    unsaid: i64,
+    /// What the store has been told: it must be told of a reset too.
+    said: bool,
+    /// Nothing is held against it any more, and the store does not know.
+    reset: bool,
+}
+
+/// Where a guess comes from.
+struct Source {
+    address: Option<IpNet>,
+    network: Option<IpNet>,
+}
+
+impl Throttle {
+    /// A throttle that has heard of nothing.
+    pub fn new(rules: ThrottleRules) -> Self {
+        Self {
+            rules: RwLock::new(rules),
+            keys: RandomState::new(),
+            users: Table::default(),
+            sources: Table::default(),
+            at_home: quick_cache::sync::Cache::new(AT_HOME),
+            admitted: AtomicU64::new(0),
+            wrong: AtomicU64::new(0),
+            repeated: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Other rules from now on; what was counted stays.
+    pub fn follow(&self, rules: ThrottleRules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+    }
+
+    /// What was counted.
+    pub fn stats(&self, now: Moment) -> ThrottleStats {
+        let delayed = |table: &Table| {
+            table.read().values().filter(|entry| entry.until > now.steady_ms).count()
+        };
+        ThrottleStats {
+            admitted: self.admitted.load(Ordering::Relaxed),
+            wrong: self.wrong.load(Ordering::Relaxed),
+            repeated: self.repeated.load(Ordering::Relaxed),
+            refused: self.refused.load(Ordering::Relaxed),
+            entries: self.users.read().len() + self.sources.read().len(),
+            delayed: delayed(&self.users) + delayed(&self.sources),
+        }
+    }
+
+    /// Forgets failures, as [`Store::clear_throttles`] does.
+    pub fn forget(&self, user: Option<&str>, source: Option<&str>) {
+        let gone = |entry: &Entry| {
+            user.is_none_or(|user| *entry.user == *user)
+                && source.is_none_or(|source| *entry.source == *source)
+        };
+        for table in [&self.users, &self.sources] {
+            let mut entries = table.write();
+            entries.retain(|_, entry| !gone(entry));
+            table.count.store(entries.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// Does what a change of the store asks for.
+    pub fn hear(&self, change: &Changed) {
+        if let Changed::Throttle { user, source } = change {
+            self.forget(user.as_deref(), source.as_deref());
+        }
+    }
+
+    /// Tells the store what was counted here, and hears what was counted elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// What the store says. Nothing counted is lost then: it is told the next time.
+    pub async fn share(&self, store: &Store, now: Moment) -> Result<(), StoreError> {
+        let (window, enabled) = {
+            let rules = self.rules();
+            (i64::try_from(rules.window.as_millis()).unwrap_or(i64::MAX), rules.enabled)
+        };
+        if !enabled {
+            return Ok(());
+        }
+        for (user, source) in self.resets() {
+            store.clear_throttles(Some(&user), Some(&source)).await?;
+        }
+        let said: Vec<_> = self.unsaid(now);
+        if !said.is_empty() {
+            store.add_throttles(&said, window).await?;
+            self.told(&said);
+        }
+        let rows = store.throttles_since(unix_ms(now, now.steady_ms) - window.min(OVERLAP_MS * 4));
+        for row in rows.await? {
+            self.learn(&row, now);
+        }
+        Ok(())
+    }
+
+    fn rules(&self) -> RwLockReadGuard<'_, ThrottleRules> {
+        self.rules.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key(&self, user: &str, source: Option<&IpNet>) -> u64 {
+        self.keys.hash_one((user, source))
+    }
+
+    /// Until when what matches is delayed.
+    fn delayed(
+        &self,
+        rules: &ThrottleRules,
+        login: &str,
+        source: &Source,
+        now: u64,
+    ) -> Option<u64> {
+        let mut until = 0;
+        if self.users.any() {
+            let key = self.key(login, source.address.as_ref());
+            until = self.users.read().get(&key).map_or(0, |entry| entry.until);
+        }
+        if self.sources.any() && !source.at_home(self, login) {
+            let sources = self.sources.read();
+            for network in [&source.address, &source.network].into_iter().flatten() {
+                let key = self.key("", Some(network));
+                until = until.max(sources.get(&key).map_or(0, |entry| entry.until));
+            }
+        }
+        // A row of a node whose clock is wrong holds nobody longer than the rules do.
+        let longest = u64::try_from(rules.longest.as_millis()).unwrap_or(u64::MAX);
+        (until > now).then(|| (until - now).min(longest))
+    }
+
+    fn count(&self, scene: &Scene<'_>, login: &str, mark: u64) {
+        let rules = self.rules();
+        let source = Source::of(scene.peer.remote);
+        let now = scene.now.steady_ms;
+        let window = u64::try_from(rules.window.as_millis()).unwrap_or(u64::MAX);
+        let longest = match source.address {
+            Some(_) => rules.longest,
+            None => rules.longest_unknown,
+        };
+        {
+            let mut users = self.users.write();
+            self.users.make_room(&mut users, now, window);
+            let entry = users.entry(self.key(login, source.address.as_ref()));
+            let entry = entry.or_insert_with(|| Entry::of(login, source.address.as_ref()));
+            entry.age(now, window);
+            if mark != 0 && entry.marks.contains(&mark) {
+                self.repeated.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
+            entry.marks.rotate_right(1);
+            entry.marks[0] = mark;
+            entry.fail(now, rules.user_free, longest);
+            self.users.count.store(users.len(), Ordering::Relaxed);
+        }
+        if source.is_shared(&rules.shared) {
+            return;
+        }
+        let free = [rules.address_free, rules.network_free];
+        let mut sources = self.sources.write();
+        self.sources.make_room(&mut sources, now, window);
+        for (network, free) in [source.address, source.network].into_iter().zip(free) {
+            let Some(network) = network else { continue };
+            let entry = sources.entry(self.key("", Some(&network)));
+            let entry = entry.or_insert_with(|| Entry::of("", Some(&network)));
+            entry.age(now, window);
+            entry.fail(now, free, rules.longest);
+        }
+        self.sources.count.store(sources.len(), Ordering::Relaxed);
+    }
+
+    fn right(&self, scene: &Scene<'_>, login: &str) {
+        let source = Source::of(scene.peer.remote);
+        if self.users.any() {
+            let key = self.key(login, source.address.as_ref());
+            let known = self.users.read().get(&key).is_some_and(|entry| entry.failures > 0);
+            if known && let Some(entry) = self.users.write().get_mut(&key) {
+                *entry = Entry {
+                    reset: entry.said || entry.unsaid == 0,
+                    ..Entry::of(login, source.address.as_ref())
+                };
+            }
+        }
+        if let Some(network) = &source.network {
+            let key = self.key(login, Some(network));
+            if self.at_home.get(&key).is_none() {
+                self.at_home.insert(key, ());
+            }
+        }
+    }
+
+    fn resets(&self) -> Vec<(Box<str>, Box<str>)> {
+        let mut users = self.users.write();
+        let resets = users.values_mut().filter(|entry| entry.reset).take(SAID_AT_ONCE);
+        let resets = resets.map(|entry| {
+            entry.reset = false;
+            (entry.user.clone(), entry.source.clone())
+        });
+        resets.collect()
+    }
+
+    fn unsaid(&self, now: Moment) -> Vec<ThrottleRow> {
+        let mut rows = Vec::new();
+        for table in [&self.users, &self.sources] {
+            let entries = table.read();
+            let unsaid = entries.values().filter(|entry| entry.unsaid > 0);
+            rows.extend(unsaid.take(SAID_AT_ONCE).map(|entry| ThrottleRow {
+                user: entry.user.to_string(),
+                source: entry.source.to_string(),
+                failures: entry.unsaid,
+                until_ms: unix_ms(now, entry.until),
+                last_ms: unix_ms(now, entry.last),
+            }));
+        }
+        rows
+    }
+
+    fn told(&self, rows: &[ThrottleRow]) {
+        for row in rows {
+            let (table, key) = self.place(&row.user, &row.source);
+            if let Some(entry) = table.write().get_mut(&key) {
+                entry.unsaid = (entry.unsaid - row.failures).max(0);
+                entry.said = true;
+            }
+        }
+    }
+
+    fn learn(&self, row: &ThrottleRow, now: Moment) {
+        let (table, key) = self.place(&row.user, &row.source);
+        let (window, longest) = {
+            let rules = self.rules();
+            let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+            (ms(rules.window), ms(rules.longest))
+        };
+        let steady = |at: i64| {
+            let ahead = at.saturating_sub(unix_ms(now, now.steady_ms));
+            now.steady_ms.saturating_add_signed(ahead).min(now.steady_ms.saturating_add(longest))
+        };
+        let mut entries = table.write();
+        table.make_room(&mut entries, now.steady_ms, window);
+        let entry = entries.entry(key).or_insert_with(|| Entry {
+            user: row.user.as_str().into(),
+            source: row.source.as_str().into(),
+            ..Entry::default()
+        });
+        // What is held here and the store does not know is beyond what it says.
+        entry.failures = entry.failures.max(row.failures.saturating_add(entry.unsaid));
+        entry.until = entry.until.max(steady(row.until_ms));
+        entry.last = entry.last.max(steady(row.last_ms).min(now.steady_ms));
+        entry.said = true;
+        table.count.store(entries.len(), Ordering::Relaxed);
+    }
+
+    fn place(&self, user: &str, source: &str) -> (&Table, u64) {
+        let network = source.parse::<IpNet>().ok();
+        let network = network.or_else(|| source.parse::<IpAddr>().ok().map(IpNet::from));
+        let table = if user.is_empty() { &self.sources } else { &self.users };
+        (table, self.key(user, network.as_ref()))
+    }
+}
+
+impl Guard for Throttle {
+    fn admit(&self, scene: &Scene<'_>, login: &str, proof: Option<&[u8]>) -> Result<u64, Denial> {
+        // Zero: never twice the same.
+        let mark = proof.map_or(0, |proof| self.keys.hash_one((login, proof)) | 1);
+        let rules = self.rules();
+        if !rules.enabled {
+            return Ok(mark);
+        }
+        if self.users.any() || self.sources.any() {
+            let source = Source::of(scene.peer.remote);
+            if let Some(wait) = self.delayed(&rules, login, &source, scene.now.steady_ms) {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                let denial =
+                    Denial::new(Reason::Throttled).retry_after(Duration::from_millis(wait));
+                return Err(denial.because("too many wrong guesses of late"));
+            }
+        }
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+        Ok(mark)
+    }
+
+    fn ended(&self, scene: &Scene<'_>, login: &str, mark: u64, end: GuessEnd) {
+        match end {
+            GuessEnd::Granted => self.right(scene, login),
+            GuessEnd::Wrong => {
+                self.wrong.fetch_add(1, Ordering::Relaxed);
+                if self.rules().enabled {
+                    self.count(scene, login, mark);
+                }
+            }
+            GuessEnd::Proven | GuessEnd::Undecided => {}
+        }
+    }
+}
+
+impl Table {
+    fn any(&self) -> bool {
+        self.count.load(Ordering::Relaxed) > 0
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, HashMap<u64, Entry>> {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<u64, Entry>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Room for a few more: what is forgotten anyway goes first, then the half that was quiet longest.
+    fn make_room(&self, entries: &mut HashMap<u64, Entry>, now: u64, window: u64) {
+        if entries.len() + 2 <= ENTRIES {
+            return;
+        }
+        let over = |entry: &Entry| entry.until <= now && entry.last.saturating_add(window) < now;
+        entries.retain(|_, entry| !over(entry));
+        if entries.len() * 2 > ENTRIES {
+            let mut ages: Vec<u64> = entries.values().map(|entry| entry.last).collect();
+            let middle = ages.len() / 2;
+            let median = *ages.select_nth_unstable(middle).1;
+            entries.retain(|_, entry| entry.last > median);
+        }
+    }
+}
+
+impl Entry {
+    fn of(user: &str, source: Option<&IpNet>) -> Self {
+        let source = source.map(shown).unwrap_or_default();
+        Self { user: user.into(), source: source.into(), ..Self::default() }
+    }
+
+    /// Forgets what is long ago.
+    fn age(&mut self, now: u64, window: u64) {
+        if self.failures > 0 && self.last.saturating_add(window) < now {
+            self.failures = 0;
+            self.marks = [0; MARKS];
+        }
+    }
+
+    fn fail(&mut self, now: u64, free: u32, longest: Duration) {
+        self.failures = self.failures.saturating_add(1);
+        self.unsaid += 1;
+        self.last = now;
+        let beyond = self.failures.saturating_sub(i64::from(free));
+        if beyond > 0 {
+            let doublings = u32::try_from(beyond - 1).unwrap_or(u32::MAX).min(16);
+            let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+            self.until = now.saturating_add((1_000_u64 << doublings).min(longest));
+        }
+    }
+}
+
+impl Source {
+    fn of(remote: Option<IpAddr>) -> Self {
+        let Some(remote) = remote.map(|address| address.to_canonical()) else {
+            return Self { address: None, network: None };
+        };
+        // Of IPv6 one host has a /64.
+        let (address, network) = match remote {
+            IpAddr::V4(_) => (32, 24),
+            IpAddr::V6(_) => (64, 48),
+        };
+        let within = |bits| IpNet::new(remote, bits).ok().map(|network| network.trunc());
+        Self { address: within(address), network: within(network) }
+    }
+
+    /// Whether so many come from here that it says nothing.
+    fn is_shared(&self, shared: &[IpNet]) -> bool {
+        let Some(address) = &self.address else { return true };
+        address.addr().is_loopback() || shared.iter().any(|network| network.contains(address))
+    }
+
+    /// Whether this user has logged in from this network.
+    fn at_home(&self, throttle: &Throttle, login: &str) -> bool {
+        let Some(network) = &self.network else { return false };
+        throttle.at_home.get(&throttle.key(login, Some(network))).is_some()
+    }
+}
+
+/// An address, or a network with its size.
+fn shown(network: &IpNet) -> String {
+    match network.prefix_len() == network.max_prefix_len() {
+        true => network.addr().to_string(),
+        false => network.to_string(),
+    }
+}
+
+/// A point of the steady clock in unix milliseconds.
+fn unix_ms(now: Moment, at: u64) -> i64 {
+    let ahead = i64::try_from(at).unwrap_or(i64::MAX);
+    let ahead = ahead.saturating_sub(i64::try_from(now.steady_ms).unwrap_or(i64::MAX));
+    now.unix.saturating_mul(1000).saturating_add(ahead)
+}
+
+impl std::fmt::Debug for Throttle {
+    /// Without the names of those who are throttled.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Throttle").field("rules", &*self.rules()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign::testing::StillWorld;
+    use countersign::{KindSet, Peer};
+
+    use super::*;
+
+    /// A world, a throttle, and guesses from addresses.
+    struct Stage {
+        throttle: Throttle,
+        now: Moment,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let now = Moment { steady_ms: 1_000_000, unix: 1_700_000_000 };
+            Self { throttle: Throttle::new(ThrottleRules::default()), now }
+        }
+
+        fn wait(&mut self, ms: u64) {
+            self.now.steady_ms += ms;
+            self.now.unix += i64::try_from(ms / 1000).unwrap();
+        }
+
+        fn with<T>(&self, from: &str, look: impl FnOnce(&Scene<'_>) -> T) -> T {
+            let mut peer = Peer::new("imap", KindSet::none());
+            peer.remote = from.parse().ok();
+            let world = StillWorld::default();
+            look(&Scene { now: self.now, ..Scene::of(&peer, &world) })
+        }
+
+        /// A guess; how long it has to wait, if it does.
+        fn guess(&self, user: &str, password: &str, from: &str, end: GuessEnd) -> Option<u64> {
+            self.with(from, |scene| {
+                match self.throttle.admit(scene, user, Some(password.as_bytes())) {
+                    Ok(mark) => {
+                        self.throttle.ended(scene, user, mark, end);
+                        None
+                    }
+                    Err(denial) => {
+                        assert_eq!(denial.reason, Reason::Throttled);
+                        Some(u64::try_from(denial.retry_after.unwrap().as_millis()).unwrap())
+                    }
+                }
+            })
+        }
+
+        fn wrong(&self, user: &str, password: &str, from: &str) -> Option<u64> {
+            self.guess(user, password, from, GuessEnd::Wrong)
+        }
+
+        fn right(&self, user: &str, from: &str) -> Option<u64> {
+            self.guess(user, "right", from, GuessEnd::Granted)
+        }
+    }
+
+    #[test]
+    fn delays_double_up_to_below_postfix_s_patience() {
+        let mut stage = Stage::new();
+        for i in 0..4 {
+            assert_eq!(stage.wrong("ada", &i.to_string(), "192.0.2.1"), None);
+        }
+        let mut delays = Vec::new();
+        for i in 4..10 {
+            assert_eq!(stage.wrong("ada", &i.to_string(), "192.0.2.1"), None, "guess {i}");
+            let wait = stage.wrong("ada", "refused unseen", "192.0.2.1").unwrap();
+            delays.push(wait);
+            stage.wait(wait - 1);
+            assert_eq!(stage.right("ada", "192.0.2.1"), Some(1), "also a right one");
+            stage.wait(1);
+        }
+        assert_eq!(delays, [1000, 2000, 4000, 8000, 8000, 8000]);
+        assert_eq!(stage.throttle.stats(stage.now).refused, 12);
+        assert_eq!(stage.right("ada", "192.0.2.1"), None);
+        assert_eq!(stage.wrong("ada", "x", "192.0.2.1"), None);
+        assert_eq!(stage.right("ada", "192.0.2.1"), None, "whoever proved it begins anew");
+    }
+
+    #[test]
+    fn nobody_is_locked_out_of_their_own_network() {
+        let stage = Stage::new();
+        for i in 0..200 {
+            stage.wrong("ada", &i.to_string(), "198.51.100.7");
+        }
+        assert!(stage.right("ada", "198.51.100.7").is_some());
+        assert_eq!(stage.right("ada", "192.0.2.1"), None);
+    }
+
+    #[test]
+    fn the_same_wrong_password_is_one_failure() {
+        let stage = Stage::new();
+        for _ in 0..100 {
+            assert_eq!(stage.wrong("ada", "an old one", "192.0.2.1"), None);
+        }
+        let stats = stage.throttle.stats(stage.now);
+        assert_eq!((stats.wrong, stats.repeated), (100, 99));
+        // Of another user it is another.
+        assert_eq!(stage.wrong("bob", "an old one", "192.0.2.1"), None);
+        assert_eq!(stage.throttle.stats(stage.now).repeated, 99);
+    }
+
+    #[test]
+    fn an_address_that_tries_many_users_is_delayed_and_so_is_a_network() {
+        let stage = Stage::new();
+        for i in 0..21 {
+            assert_eq!(stage.wrong(&format!("user{i}"), "spring", "192.0.2.1"), None, "{i}");
+        }
+        assert!(stage.wrong("user99", "spring", "192.0.2.1").is_some());
+        assert_eq!(stage.wrong("user99", "spring", "192.0.2.2"), None, "a neighbour");
+        let stage = Stage::new();
+        for i in 0..101 {
+            let from = format!("192.0.2.{}", i % 50);
+            assert_eq!(stage.wrong(&format!("user{i}"), "spring", &from), None, "{i}");
+        }
+        assert!(stage.wrong("user999", "spring", "192.0.2.250").is_some());
+        assert_eq!(stage.wrong("user999", "spring", "192.0.3.1"), None);
+        // One host has a whole /64.
+        let stage = Stage::new();
+        for i in 0..21 {
+            stage.wrong(&format!("user{i}"), "x", &format!("2001:db8:1:2::{i:x}"));
+        }
+        assert!(stage.wrong("user99", "x", "2001:db8:1:2:ffff::1").is_some());
+    }
+
+    #[test]
+    fn who_is_at_home_in_a_network_does_not_pay_for_the_neighbours() {
+        let stage = Stage::new();
+        assert_eq!(stage.right("ada", "192.0.2.9"), None);
+        for i in 0..30 {
+            stage.wrong(&format!("user{i}"), "spring", "192.0.2.1");
+        }
+        assert!(stage.right("bob", "192.0.2.1").is_some());
+        assert_eq!(stage.right("ada", "192.0.2.1"), None);
+    }
+
+    #[test]
+    fn behind_a_server_that_does_not_tell_only_users_are_delayed() {
+        let stage = Stage::new();
+        for i in 0..300 {
+            assert_eq!(stage.wrong(&format!("user{i}"), "x", "127.0.0.1"), None);
+        }
+        let stage = Stage::new();
+        for i in 0..50 {
+            stage.wrong("ada", &i.to_string(), "");
+        }
+        // Whoever it was, from wherever: the shortest delay that slows a guesser.
+        let wait = stage.right("ada", "").unwrap();
+        assert!(wait <= 2000, "{wait}");
+        assert_eq!(stage.right("bob", ""), None);
+    }
+
+    #[test]
+    fn it_forgets_after_a_while_and_when_told() {
+        let mut stage = Stage::new();
+        for i in 0..6 {
+            stage.wrong("ada", &i.to_string(), "192.0.2.1");
+        }
+        assert!(stage.right("ada", "192.0.2.1").is_some());
+        stage.throttle.forget(Some("ada"), None);
+        assert_eq!(stage.wrong("ada", "x", "192.0.2.1"), None);
+        for i in 0..4 {
+            stage.wrong("ada", &i.to_string(), "192.0.2.1");
+        }
+        stage.wait(16 * 60 * 1000);
+        for i in 10..14 {
+            assert_eq!(stage.wrong("ada", &i.to_string(), "192.0.2.1"), None);
+        }
+    }
+
+    #[test]
+    fn there_is_a_bound_to_what_is_held() {
+        let mut stage = Stage::new();
+        for i in 0..ENTRIES + 1000 {
+            if i % 1000 == 0 {
+                stage.wait(1);
+            }
+            stage.wrong(&format!("user{i}"), "x", "127.0.0.1");
+        }
+        assert!(stage.throttle.users.read().len() <= ENTRIES);
+    }
+
+    #[tokio::test]
+    async fn what_one_node_counts_the_other_knows() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.db");
+        let open = countersign_store::OpenOptions::create;
+        let (one, two) =
+            (Store::open(&path, open()).await.unwrap(), Store::open(&path, open()).await.unwrap());
+        let (here, there) = (Stage::new(), Stage::new());
+        for i in 0..3 {
+            here.wrong("ada", &i.to_string(), "192.0.2.1");
+            there.wrong("ada", &format!("{i} there"), "192.0.2.1");
+        }
+        assert_eq!(here.right("eve", "192.0.2.1"), None);
+        here.throttle.share(&one, here.now).await.unwrap();
+        there.throttle.share(&two, there.now).await.unwrap();
+        here.throttle.share(&one, here.now).await.unwrap();
+        // Three and three, of which four are free.
+        assert_eq!(here.wrong("ada", "one more", "192.0.2.1"), None);
+        assert!(here.wrong("ada", "another", "192.0.2.1").is_some());
+        here.throttle.share(&one, here.now).await.unwrap();
+        there.throttle.share(&two, there.now).await.unwrap();
+        assert!(there.right("ada", "192.0.2.1").is_some());
+        let held = one.list_throttles(None, 10).await.unwrap();
+        let user = held.iter().find(|row| row.user == "ada").unwrap();
+        assert_eq!((user.failures, &*user.source), (7, "192.0.2.1"));
+        // Cleared on one, forgotten on the other.
+        let mut changes = two.changes();
+        assert!(one.clear_throttles(Some("ada"), None).await.unwrap() > 0);
+        two.refresh().await.unwrap();
+        changes.recv().await.unwrap().iter().for_each(|change| there.throttle.hear(change));
+        assert_eq!(there.right("ada", "192.0.2.1"), None);
+    }
+}
