@@ -24,6 +24,7 @@ use crate::metrics::{Ended, Metrics};
 use crate::minds::Minds;
 use crate::realm::{Lasting, ServerRealm};
 use crate::sessions::Sessions;
+use crate::throttle::Throttle;
 use crate::world::SystemWorld;
 
 /// Everything that decides logins.
@@ -31,6 +32,8 @@ use crate::world::SystemWorld;
 pub struct Engine {
     /// The realm and the checkers.
     pub portal: Portal<ServerRealm>,
+    /// What slows guessing down; the portal's guard.
+    pub throttle: Arc<Throttle>,
     /// Accounts, sessions, tokens.
     pub store: Store,
     /// The record of every attempt.

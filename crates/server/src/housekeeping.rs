@@ -26,6 +26,8 @@ pub(crate) const COPY_IS_TRUE_FOR: Duration = Duration::from_secs(1);
 const FLUSH_LIMIT: usize = 500;
 /// How many looks there are between two sweeps of the sessions: a minute's.
 const SWEEP_EVERY: u32 = 300;
+/// How many looks there are between two times that wrong guesses are shared with other nodes.
+const SHARE_EVERY: u32 = 2;
 /// How many looks there are between two times that uses of sessions are written: a second's.
 const USES_EVERY: u32 = 5;
 /// Sessions that one sweep removes.
@@ -37,6 +39,7 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
     watch.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks: u32 = 0;
     let mut store_is_away = false;
+    let mut changes = engine.store.changes();
     loop {
         tokio::select! {
             biased;
@@ -62,6 +65,16 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
                 store_is_away = true;
             }
         }
+        // One that lags behind has missed what was forgotten: that comes to its end by itself.
+        while let Ok(batch) = changes.try_recv() {
+            batch.iter().for_each(|change| engine.throttle.hear(change));
+        }
+        if ticks.is_multiple_of(SHARE_EVERY) && !store_is_away {
+            let shared = engine.throttle.share(&engine.store, engine.world.now()).await;
+            if let Err(error) = shared {
+                tracing::debug!(%error, "wrong guesses are not shared");
+            }
+        }
         if ticks.is_multiple_of(USES_EVERY)
             && let Err(error) = engine.sessions.write_uses().await
         {
@@ -69,6 +82,10 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
         }
         if ticks.is_multiple_of(SWEEP_EVERY) {
             let now = engine.world.now().unix;
+            let before = now.saturating_sub(engine.throttle.remembers_s()).saturating_mul(1000);
+            if let Err(error) = engine.store.trim_throttles(before).await {
+                tracing::warn!(%error, "cannot remove old throttles");
+            }
             if let Err(error) = engine.store.sweep_sessions(now, SWEEP_LIMIT).await {
                 tracing::warn!(%error, "cannot remove expired sessions");
             }

@@ -31,6 +31,7 @@ use crate::minds;
 use crate::realm::ServerRealm;
 use crate::registry::{Parts, Registry};
 use crate::sessions::Sessions;
+use crate::throttle::Throttle;
 use crate::world::SystemWorld;
 
 /// How long a stop waits for logins that are under way.
@@ -262,6 +263,8 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
     let checkers = config.checkers.iter();
     let checkers = checkers.map(|(name, settings)| config.build(name, &**settings, &parts));
     let portal = config.portal(realm, checkers.collect::<Result<Vec<_>, _>>()?)?;
+    let throttle = Arc::new(Throttle::new(config.throttle.rules()));
+    let portal = portal.guarded_by(throttle.clone());
     let audit = config.open_audit()?;
     if !audit.is_on() {
         tracing::warn!("the audit record is off: no attempt is recorded");
@@ -273,6 +276,7 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
     let limits = PendingLimits { conversations, per_source, ..PendingLimits::default() };
     Ok(Engine {
         portal,
+        throttle,
         store: store.clone(),
         audit,
         metrics: Metrics::new(config.metrics.enabled),

@@ -152,6 +152,11 @@ impl Throttle {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
     }
 
+    /// For how many seconds failures are remembered.
+    pub fn remembers_s(&self) -> i64 {
+        i64::try_from(self.rules().window.as_secs()).unwrap_or(i64::MAX)
+    }
+
     /// What was counted.
     pub fn stats(&self, now: Moment) -> ThrottleStats {
         let delayed = |table: &Table| {

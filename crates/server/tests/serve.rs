@@ -220,8 +220,8 @@ async fn the_control_socket_bears_nonsense() {
     for (sent, said) in [
         ("refresh\n", "ok\n"),
         ("refresh", "ok\n"),
-        ("\n", "error unknown command; there is: refresh\n"),
-        (&*"x".repeat(10_000), "error unknown command; there is: refresh\n"),
+        ("\n", "error unknown command; there are: refresh, reopen\n"),
+        (&*"x".repeat(10_000), "error unknown command; there are: refresh, reopen\n"),
     ] {
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let mut reply = String::new();

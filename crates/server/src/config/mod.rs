@@ -25,11 +25,12 @@ use toml::de::{DeTable, DeValue, Deserializer};
 
 pub use error::ConfigError;
 pub use passkeys::PasskeysSection;
+pub use policy::{NetworkWord, PolicyRow, table as policy_table};
 use policy::{Places, PolicySection};
-pub use policy::{PolicyRow, table as policy_table};
 pub use sections::{
     AccountsPolicy, AuditSection, DovecotMasterSection, DovecotSection, HttpSection, LimitsSection,
-    LogFormat, LogLevel, LogSection, MetricsSection, SaslauthdSection, SessionsSection, TlsSection,
+    LogFormat, LogLevel, LogSection, MetricsSection, SaslauthdSection, SessionsSection,
+    ThrottleSection, TlsSection,
 };
 pub use store::StoreSection;
 
@@ -72,6 +73,8 @@ pub struct Config {
     pub metrics: MetricsSection,
     /// How long, how many.
     pub limits: LimitsSection,
+    /// How guessing is slowed down.
+    pub throttle: ThrottleSection,
     /// Sessions of HTTP logins.
     pub sessions: SessionsSection,
     /// New passwords.
@@ -93,6 +96,7 @@ struct Sections {
     audit: AuditSection,
     metrics: MetricsSection,
     limits: LimitsSection,
+    throttle: Option<Spanned<ThrottleSection>>,
     sessions: SessionsSection,
     accounts: AccountsPolicy,
     log: LogSection,
@@ -170,6 +174,20 @@ impl Config {
         let store = store.map_err(|why| ConfigError::at(header, format!("[store] {why}")))?;
         let listen = sections.listen.unwrap_or_else(ListenSection::built_in);
         check_retention(&sections.audit)?;
+        let throttle = sections.throttle.map_or_else(
+            || Ok(ThrottleSection::default()),
+            |said| {
+                let most = std::time::Duration::from_secs(9);
+                let section = said.get_ref();
+                match section.longest.0.max(section.longest_unknown.0) > most {
+                    true => Err(ConfigError::at(said.span(), "a delay of more than nine seconds")
+                        .with_help(
+                            "Postfix gives up after ten, and then nobody can log in at all",
+                        )),
+                    false => Ok(said.into_inner()),
+                }
+            },
+        )?;
         Ok(Self {
             data: data.to_owned(),
             store,
@@ -186,6 +204,7 @@ impl Config {
             audit: sections.audit,
             metrics: sections.metrics,
             limits: sections.limits,
+            throttle,
             sessions: sections.sessions,
             accounts: sections.accounts,
             log: sections.log,

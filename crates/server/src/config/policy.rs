@@ -482,8 +482,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
 }
 
 /// A network, or one address.
-#[derive(Debug)]
-struct NetworkWord(IpNet);
+#[derive(Debug, Clone, Copy)]
+pub struct NetworkWord(pub IpNet);
 
 impl<'de> Deserialize<'de> for NetworkWord {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

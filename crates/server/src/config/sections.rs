@@ -9,10 +9,12 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use toml::Spanned;
 
+use super::policy::NetworkWord;
 use crate::audit::{Keeping, OnFailure};
 use crate::front::dovecot::OnFault;
 use crate::front::dovecot::userdb::Userdb;
 use crate::front::http::{CookieDomain, LoginPage, Part, Parts, ReturnTo, TrustedProxies};
+use crate::throttle::ThrottleRules;
 
 /// `[listen.http.NAME]`
 #[derive(Debug, Clone, Deserialize)]
@@ -278,6 +280,60 @@ impl Default for LimitsSection {
             cached_accounts: 10_000,
             verified_cache: 20_000,
             verified_for: Span(Duration::from_secs(600)),
+        }
+    }
+}
+
+/// `[throttle]`
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThrottleSection {
+    /// Whether guessing is slowed down.
+    pub enabled: bool,
+    /// Wrong guesses of a user from one address that cost nothing.
+    pub user_free: u32,
+    /// Wrong guesses from one address, whoever is tried.
+    pub address_free: u32,
+    /// Wrong guesses from one network (/24, /48 in IPv6).
+    pub network_free: u32,
+    /// The longest delay. Postfix gives up after ten seconds.
+    pub longest: Span,
+    /// The longest delay where it is not known where a guess comes from.
+    pub longest_unknown: Span,
+    /// How long failures are remembered after the last one.
+    pub window: Span,
+    /// Addresses behind which many users are: only users are slowed down there.
+    pub shared: Vec<NetworkWord>,
+}
+
+impl Default for ThrottleSection {
+    fn default() -> Self {
+        let rules = ThrottleRules::default();
+        Self {
+            enabled: rules.enabled,
+            user_free: rules.user_free,
+            address_free: rules.address_free,
+            network_free: rules.network_free,
+            longest: Span(rules.longest),
+            longest_unknown: Span(rules.longest_unknown),
+            window: Span(rules.window),
+            shared: rules.shared.into_iter().map(NetworkWord).collect(),
+        }
+    }
+}
+
+impl ThrottleSection {
+    /// What the throttle goes by.
+    pub fn rules(&self) -> ThrottleRules {
+        ThrottleRules {
+            enabled: self.enabled,
+            user_free: self.user_free,
+            address_free: self.address_free,
+            network_free: self.network_free,
+            longest: self.longest.0,
+            longest_unknown: self.longest_unknown.0,
+            window: self.window.0,
+            shared: self.shared.iter().map(|network| network.0).collect(),
         }
     }
 }

@@ -75,6 +75,7 @@ impl Place {
             .carried_by(Login);
         let open = || Audit::open(&folder.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
         let engine = Engine {
+            throttle: Arc::new(countersign_server::throttle::Throttle::new(Default::default())),
             portal,
             groups: Groups::new(store.clone(), &GroupsSection::default()),
             sessions: Sessions::new(store.clone()),

@@ -90,6 +90,7 @@ impl Place {
         let mut metrics = Metrics::default();
         metrics.enabled = true;
         let engine = Engine {
+            throttle: Arc::new(countersign_server::throttle::Throttle::new(Default::default())),
             portal,
             store: store.clone(),
             audit: wishes.audit.unwrap_or_else(opened),
