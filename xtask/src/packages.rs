@@ -10,13 +10,16 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program by which each is recognised.
-const INSTALLED: [(&str, &str); 10] = [
+const INSTALLED: [(&str, &str); 13] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("sasl2-bin", "testsaslauthd"),
     ("dovecot-core", "dovecot"),
     ("tmux", "tmux"),
     ("curl", "curl"),
+    ("dovecot-imapd", "/usr/lib/dovecot/imap"),
+    ("dovecot-lmtpd", "/usr/lib/dovecot/lmtp"),
+    ("libnginx-mod-mail", "/usr/lib/nginx/modules/ngx_mail_module.so"),
     ("postgresql", "pg_ctlcluster"),
     ("nginx-light", "nginx"),
     ("caddy", "caddy"),

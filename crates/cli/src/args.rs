@@ -3,8 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueHint};
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use countersign_responders::answers::Source;
+use countersign_server::admin::Existing;
 use ipnet::IpNet;
 
 pub(crate) mod factors;
@@ -38,6 +39,21 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: UserCommand,
     },
+    /// Administer groups
+    ///
+    /// Works on the account store itself, whether a server runs or not. A running server is told.
+    Group {
+        #[command(subcommand)]
+        command: GroupCommand,
+    },
+    /// Import users from another system's file, with their password hashes as they are
+    Import(ImportArgs),
+    /// Write a consistent copy of the account store to a new file, while it is in use
+    Backup(BackupArgs),
+    /// Put a backup in the place of the account store
+    ///
+    /// Refuses while a server runs on the data folder. What was there is kept beside it.
+    Restore(RestoreArgs),
     /// Say what would happen at a user's login, and what did happen
     Explain(ExplainArgs),
     /// Check the configuration, and say what would listen and who would be asked for what
@@ -188,25 +204,25 @@ pub(crate) struct SetArgs {
     #[arg(long, value_name = "WHEN|never")]
     pub(crate) expires: Option<Ahead>,
     /// A group to be in as a plain member; created if there is none. Repeatable
-    #[arg(long = "group", value_name = "GROUP")]
+    #[arg(long = "group", visible_alias = "add-group", value_name = "GROUP")]
     pub(crate) groups: Vec<String>,
     /// A group to be in and to administer. Repeatable
     #[arg(long, value_name = "GROUP")]
     pub(crate) admin_of: Vec<String>,
     /// A group to be taken out of. Repeatable
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, visible_alias = "remove-group", value_name = "GROUP")]
     pub(crate) leave: Vec<String>,
     /// A security label to have. Repeatable
     #[arg(long = "label", value_name = "LABEL")]
     pub(crate) labels: Vec<String>,
     /// A security label to lose. Repeatable
-    #[arg(long, value_name = "LABEL")]
+    #[arg(long, visible_alias = "no-label", value_name = "LABEL")]
     pub(crate) unlabel: Vec<String>,
     /// An attribute, in place of all values that it has. Repeat with the same name for several values
     #[arg(long = "attribute", value_name = "NAME=VALUE", value_parser = attribute)]
     pub(crate) attributes: Vec<(String, String)>,
     /// An attribute to lose. Repeatable
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, visible_alias = "no-attribute", value_name = "NAME")]
     pub(crate) unset: Vec<String>,
 }
 
@@ -253,6 +269,150 @@ pub(crate) struct PasswdArgs {
     /// The password must be changed at the next login
     #[arg(long)]
     pub(crate) must_change: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum GroupCommand {
+    /// Add a group
+    Add(GroupAddArgs),
+    /// Set a group's number or description
+    Set(GroupSetArgs),
+    /// List groups
+    List(ListArgs),
+    /// Show a group and its members
+    Show(GroupNameArgs),
+    /// Remove a group and the memberships in it
+    Remove(GroupNameArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupAddArgs {
+    /// The group's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// A number, for protocols and drivers that want one
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) gid: Option<u32>,
+    /// For people
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "TEXT")]
+    pub(crate) description: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupSetArgs {
+    /// The group's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// Its number
+    #[arg(long, value_name = "NUMBER", conflicts_with = "no_gid")]
+    pub(crate) gid: Option<u32>,
+    /// It has no number
+    #[arg(long)]
+    pub(crate) no_gid: bool,
+    /// For people
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) description: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupNameArgs {
+    /// The group's name
+    pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// What the file is: Apache's htpasswd, passwd(5), shadow(5), or a Dovecot passwd-file
+    #[arg(value_enum)]
+    pub(crate) kind: ImportKind,
+    /// The file
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// The file with the passwords of a passwd(5) file
+    #[arg(long = "shadow", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) shadow: Option<PathBuf>,
+    /// A group(5) file: names of groups by number, and their members
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) group_file: Option<PathBuf>,
+    /// Leave out users with a smaller number: accounts of the system
+    #[arg(long, value_name = "UID")]
+    pub(crate) from_uid: Option<u32>,
+    /// Give users that are there already the password, attributes and groups of the file
+    #[arg(long, conflicts_with = "skip")]
+    pub(crate) update: bool,
+    /// Leave users that are there already as they are
+    #[arg(long)]
+    pub(crate) skip: bool,
+    /// Take passwords in clear text; they stay in clear text until the next login
+    #[arg(long)]
+    pub(crate) allow_plain: bool,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// A new file for all remarks; without it the first fifty are shown
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) report: Option<PathBuf>,
+}
+
+impl ImportArgs {
+    pub(crate) fn existing(&self) -> Existing {
+        match (self.update, self.skip) {
+            (true, _) => Existing::Update,
+            (_, true) => Existing::Keep,
+            _ => Existing::Refuse,
+        }
+    }
+}
+
+/// What a file to import is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ImportKind {
+    /// `name:hash`
+    Htpasswd,
+    /// passwd(5), with --shadow for its passwords
+    Passwd,
+    /// shadow(5) alone
+    Shadow,
+    /// Dovecot's passwd-file
+    Dovecot,
+}
+
+impl ImportKind {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Htpasswd => "htpasswd",
+            Self::Passwd => "passwd",
+            Self::Shadow => "shadow",
+            Self::Dovecot => "dovecot",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// The file to make
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArgs {
+    /// The backup
+    #[arg(value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
 }
 
 #[derive(Debug, Args)]

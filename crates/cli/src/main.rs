@@ -3,11 +3,14 @@
 
 mod args;
 mod audit;
+mod backup;
 mod check;
 mod explain;
 mod factors;
 mod failure;
 mod generate;
+mod group;
+mod import;
 mod login;
 mod moment;
 mod place;
@@ -28,6 +31,10 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Login(args) => login::run(&args),
         Command::User { command } => user::run(command),
+        Command::Group { command } => group::run(command),
+        Command::Import(args) => import::run(&args),
+        Command::Backup(args) => backup::backup(&args),
+        Command::Restore(args) => backup::restore(&args),
         Command::Explain(args) => explain::run(&args),
         Command::CheckConfig(args) => check::run(&args),
         Command::Audit(args) => audit::run(args),

@@ -5,6 +5,8 @@ use comfy_table::{ContentArrangement, Table};
 use countersign_server::admin::When;
 use countersign_server::identity::GroupView;
 
+use crate::failure::Failure;
+
 /// A table without lines, as wide as it must be.
 pub(crate) fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
@@ -19,6 +21,13 @@ pub(crate) fn print(table: &Table) {
         // Without lines between the columns, the padding before the first is an indent.
         println!("{}", line.strip_prefix(' ').unwrap_or(&line).trim_end());
     }
+}
+
+/// Prints a value for scripts.
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value);
+    println!("{}", text.map_err(|error| Failure::broken(error.to_string()))?);
+    Ok(())
 }
 
 /// Text that a peer may have chosen: a name of escape sequences moves no cursor.

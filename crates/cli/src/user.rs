@@ -16,7 +16,7 @@ use crate::factors;
 use crate::failure::Failure;
 use crate::moment::now;
 use crate::place::{Place, block_on};
-use crate::table::{groups, or_dash, print, shown, table, when};
+use crate::table::{groups, or_dash, print, print_json, shown, table, when};
 
 pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
@@ -272,10 +272,4 @@ fn first_line() -> Result<Secret, Failure> {
         return Err(Failure::usage("standard input is empty: it should hold the password"));
     }
     Ok(Secret::from(line.strip_suffix(b"\n").unwrap_or(&line)))
-}
-
-fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
-    let text = serde_json::to_string_pretty(value);
-    println!("{}", text.map_err(|error| Failure::broken(error.to_string()))?);
-    Ok(())
 }

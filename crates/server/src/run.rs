@@ -350,6 +350,7 @@ impl Listeners {
                 admin: Some(admin.clone()),
                 return_to: section.return_to.clone(),
                 cookie_domain: section.cookie_domain.clone(),
+                mail: config.mail(name, section)?,
                 theme: config.theme(name, section)?,
                 tls: config.tls(name, section)?.map(Arc::new),
                 trusted_proxies: section.trusted_proxies.clone(),
@@ -487,7 +488,11 @@ fn make_folder(path: &Path) -> Result<(), StartError> {
 }
 
 /// One server a folder. The lock goes with the process, however it ends.
-fn lock(data: &Path) -> Result<File, StartError> {
+///
+/// # Errors
+///
+/// [`StartError::Running`] when a server has it.
+pub fn lock(data: &Path) -> Result<File, StartError> {
     let path = data.join("run/lock");
     let opened =
         OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);

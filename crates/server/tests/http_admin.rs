@@ -24,6 +24,8 @@ async fn only_administrators_of_this_moment() {
         ("DELETE", "/v1/users/root/factors/1"),
         ("GET", "/v1/groups"),
         ("POST", "/v1/groups"),
+        ("GET", "/v1/groups/administrators"),
+        ("PUT", "/v1/groups/administrators"),
         ("DELETE", "/v1/groups/administrators"),
         ("GET", "/v1/groups/administrators/members"),
         ("PUT", "/v1/groups/administrators/members/ada"),

@@ -15,8 +15,10 @@
 
 mod countersign;
 mod dovecot;
+mod dovecot_mail;
 mod exim;
 pub mod guard;
+mod nginx_mail;
 mod postfix;
 mod postgres;
 mod process;
@@ -32,7 +34,9 @@ mod trouble;
 
 pub use countersign::{Config, Countersign, Profile, binary, user};
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
+pub use dovecot_mail::DovecotMail;
 pub use exim::Exim;
+pub use nginx_mail::NginxMail;
 pub use postfix::Postfix;
 pub use postgres::Postgres;
 pub use process::{Finished, Peer, run, wait_for};

@@ -8,6 +8,7 @@
 mod error;
 mod factors;
 mod first;
+mod import;
 mod password;
 mod requests;
 mod views;
@@ -26,6 +27,7 @@ use countersign_store::{
 pub use error::{AdminError, AdminErrorKind};
 pub use factors::{FactorAct, FactorView, FactorsRemoved};
 pub use first::FirstAdministrator;
+pub use import::{Existing, Fate};
 pub use password::check_new_password;
 pub use requests::{AuditQuery, Listing, NewGroup, NewPassword, NewUser, UserChange};
 pub use views::{AuditView, CredentialView, Done, GroupRecord, MemberView, UserLine, UserView};

@@ -35,6 +35,7 @@ pub use sections::{
 pub use store::StoreSection;
 
 use crate::audit::Audit;
+use crate::front::http::MailAuth;
 use crate::front::tls::{Tls, TlsFiles};
 use crate::groups::GroupsSection;
 use crate::registry::{CheckerSettings, Parts, Registry};
@@ -314,6 +315,24 @@ impl Config {
             Ok(text) => Ok(Some(text.into())),
             Err(error) => wrong(&format_args!("it cannot be read: {error}")),
         }
+    }
+
+    /// What nginx is told of mail servers by an HTTP listener, if it asks that one.
+    ///
+    /// # Errors
+    ///
+    /// When its key cannot be read, or anybody could ask.
+    pub fn mail(
+        &self,
+        name: &str,
+        section: &HttpSection,
+    ) -> Result<Option<Arc<MailAuth>>, ConfigError> {
+        let Some(mail) = &section.mail else { return Ok(None) };
+        let base = self.file.as_ref().and_then(|(file, _)| file.parent()).unwrap_or(&self.data);
+        let loaded = mail.load(base, &section.trusted_proxies);
+        let loaded = loaded
+            .map_err(|error| ConfigError::general(format!("[listen.http.{name}] {error}")))?;
+        Ok(Some(Arc::new(loaded)))
     }
 
     /// TLS of an HTTP listener, if it has any.

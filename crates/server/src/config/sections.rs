@@ -13,7 +13,9 @@ use super::policy::NetworkWord;
 use crate::audit::{Keeping, OnFailure};
 use crate::front::dovecot::OnFault;
 use crate::front::dovecot::userdb::Userdb;
-use crate::front::http::{CookieDomain, LoginPage, Part, Parts, ReturnTo, TrustedProxies};
+use crate::front::http::{
+    CookieDomain, LoginPage, MailSection, Part, Parts, ReturnTo, TrustedProxies,
+};
 use crate::throttle::ThrottleRules;
 
 /// `[listen.http.NAME]`
@@ -40,6 +42,8 @@ pub struct HttpSection {
     pub basic: bool,
     /// Where forward-auth sends a browser to log in: the public address of the login page.
     pub login_page: Option<LoginPage>,
+    /// What nginx is told of mail servers.
+    pub mail: Option<MailSection>,
 }
 
 /// `tls = { … }` of a listener. Relative paths are below the folder of the configuration file.
@@ -66,6 +70,7 @@ impl HttpSection {
             serve: None,
             basic: false,
             login_page: None,
+            mail: None,
         }
     }
 

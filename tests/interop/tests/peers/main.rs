@@ -3,6 +3,7 @@
 
 mod http;
 mod mail;
+mod mailboxes;
 mod reference;
 mod sasl;
 mod terminal;
@@ -13,8 +14,15 @@ use std::process::ExitCode;
 use countersign_interop::runner;
 
 fn main() -> ExitCode {
-    let cases: Vec<_> =
-        [reference::CASES, mail::CASES, sasl::CASES, http::CASES, terminal::CASES, web::CASES]
-            .concat();
+    let cases: Vec<_> = [
+        reference::CASES,
+        mail::CASES,
+        mailboxes::CASES,
+        sasl::CASES,
+        http::CASES,
+        terminal::CASES,
+        web::CASES,
+    ]
+    .concat();
     runner::main(&cases)
 }

@@ -217,6 +217,38 @@ pub(super) async fn add_group(
     Ok(StatusCode::CREATED)
 }
 
+/// What a group has besides its name.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupSettings {
+    /// Its number; `null`: none. It must be said, so that none is lost by leaving it out.
+    #[serde(deserialize_with = "Option::deserialize")]
+    pub gid: Option<u32>,
+    /// For people.
+    pub description: String,
+}
+
+/// `GET /v1/groups/{name}`.
+pub(super) async fn group(
+    Administrator(admin): Administrator,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    Ok(response(StatusCode::OK, &admin.group(&name).await?))
+}
+
+/// `PUT /v1/groups/{name}`.
+pub(super) async fn change_group(
+    State(app): State<App>,
+    Administrator(admin): Administrator,
+    Path(name): Path<String>,
+    Json(settings): Json<GroupSettings>,
+) -> Result<StatusCode, Problem> {
+    let GroupSettings { gid, description } = settings;
+    let group = NewGroup { name, gid, description };
+    app.see_through(async move { admin.change_group(group).await }).await??;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// `DELETE /v1/groups/{name}`.
 pub(super) async fn remove_group(
     State(app): State<App>,

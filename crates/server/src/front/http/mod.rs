@@ -15,6 +15,7 @@ mod identity_headers;
 mod json;
 mod login;
 mod login_page;
+mod mail_auth;
 mod pages;
 mod parts;
 mod problem;
@@ -29,7 +30,9 @@ pub mod fuzzing;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use administration::{Events, FactorFilter, Groups, Members, Membership, UserFactors, Users};
+pub use administration::{
+    Events, FactorFilter, GroupSettings, Groups, Members, Membership, UserFactors, Users,
+};
 pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
 pub use client::TrustedProxies;
 pub use connection::serve;
@@ -39,6 +42,7 @@ pub use health::Readiness;
 pub use identity_headers::IdentityHeaders;
 pub use login::status_of;
 pub use login_page::LoginPage;
+pub use mail_auth::{MailAuth, MailSection};
 pub use parts::{Part, Parts};
 pub use problem::ProblemView;
 pub use return_to::{Allowed, ReturnTo};
@@ -88,6 +92,8 @@ pub struct HttpOptions {
     pub basic: bool,
     /// Where forward-auth sends a browser to log in.
     pub login_page: Option<LoginPage>,
+    /// What nginx is told of mail servers; none: nobody asks.
+    pub mail: Option<Arc<MailAuth>>,
 }
 
 impl Default for HttpOptions {
@@ -108,6 +114,7 @@ impl Default for HttpOptions {
             parts: Parts::all(),
             basic: false,
             login_page: None,
+            mail: None,
         }
     }
 }

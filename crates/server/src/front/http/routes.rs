@@ -9,7 +9,9 @@ use axum::routing::{MethodRouter, any, delete, get, patch, post, put};
 use super::pages::PAGES;
 use super::parts::Part;
 use super::problem::Problem;
-use super::{App, administration as admin, events, forward_auth, health, login, session};
+use super::{
+    App, administration as admin, events, forward_auth, health, login, mail_auth, session,
+};
 
 /// The description for machines, OpenAPI 3.1.
 pub const OPENAPI: &str = include_str!("../../../../../docs/protocols/openapi.json");
@@ -157,6 +159,18 @@ pub const ROUTES: &[Route] = &[
         handler: || post(admin::add_group),
     },
     Route {
+        method: "GET",
+        path: "/v1/groups/{name}",
+        part: Part::Admin,
+        handler: || get(admin::group),
+    },
+    Route {
+        method: "PUT",
+        path: "/v1/groups/{name}",
+        part: Part::Admin,
+        handler: || put(admin::change_group),
+    },
+    Route {
         method: "DELETE",
         path: "/v1/groups/{name}",
         part: Part::Admin,
@@ -179,6 +193,12 @@ pub const ROUTES: &[Route] = &[
         path: "/v1/groups/{name}/members/{user}",
         part: Part::Admin,
         handler: || delete(admin::remove_member),
+    },
+    Route {
+        method: "GET",
+        path: "/mail-auth",
+        part: Part::MailAuth,
+        handler: || get(mail_auth::ask),
     },
     Route { method: "GET", path: "/v1/audit", part: Part::Admin, handler: || get(admin::audit) },
 ];
