@@ -1,4 +1,4 @@
-//! The examples of `docs/guide/cli.md`, run as they stand there.
+//! The examples of `docs/guide/cli.md` and `docs/guide/migration.md`, run as they stand there.
 
 mod common;
 
@@ -12,6 +12,15 @@ use countersign_server::admin::When;
 
 #[test]
 fn every_example_is_true() {
+    examples_of("cli.md", 10);
+}
+
+#[test]
+fn every_example_of_a_migration_is_true() {
+    examples_of("migration.md", 4);
+}
+
+fn examples_of(guide: &str, least: usize) {
     let folder = Folder::bare();
     let server = Server::on(&folder);
     // The guide's server is on the default port; the one of a test is wherever there was room.
@@ -24,8 +33,8 @@ fn every_example_is_true() {
     let wrapper = folder.file("countersign", &wrapper);
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o700)).unwrap();
 
-    let guide = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/guide/cli.md");
-    let guide = std::fs::read_to_string(guide).unwrap();
+    let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
+    let guide = std::fs::read_to_string(guides.join(guide)).unwrap();
     let mut examples = 0;
     for block in guide.split("```console\n").skip(1) {
         let block = block.split("```").next().unwrap();
@@ -35,7 +44,7 @@ fn every_example_is_true() {
             examples += 1;
         }
     }
-    assert!(examples >= 10, "{examples}");
+    assert!(examples >= least, "{examples}");
 }
 
 fn check(folder: &Path, command: &str, expected: &str) {
