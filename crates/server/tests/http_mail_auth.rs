@@ -49,7 +49,7 @@ async fn who_is_let_in_is_told_where_to_go() {
     assert_eq!(reply.header("auth-pass"), None);
     let reply = login(&server, "smtp", "%61da", "co%75ntess").await;
     assert_eq!(reply.header("auth-server"), Some("192.0.2.1"));
-    // M5 of nginx: the head fits its buffer.
+    // H95: the head fits its buffer.
     assert!(reply.head.len() < 1024 && reply.body.is_empty(), "{reply:?}");
     let place = server.stop().await;
     let records = place.audit();
