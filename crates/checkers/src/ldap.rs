@@ -18,6 +18,8 @@ use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error;
 use tokio::time::timeout;
 
+use crate::name::can_be_a_name;
+
 mod address;
 mod connection;
 mod servers;
@@ -27,8 +29,6 @@ use address::Address;
 use connection::{Broken, Connection, Found, Protection};
 use servers::{Limits, Purpose, Servers, Work};
 
-/// Longer names are nobody's.
-const LONGEST_NAME: usize = 256;
 /// Who is in more groups gets in with none of them known, which is to say: not at all.
 const MOST_GROUPS: u32 = 1000;
 
@@ -448,10 +448,6 @@ fn no_password(password: &Secret) -> Option<&'static str> {
         return Some("an empty password, which a directory takes for a login as nobody");
     }
     password.expose().contains(&0).then_some("a password with a NUL byte")
-}
-
-fn can_be_a_name(login: &str) -> bool {
-    !login.trim().is_empty() && login.len() <= LONGEST_NAME && !login.chars().any(char::is_control)
 }
 
 /// A value that can be shown as a name.

@@ -10,8 +10,12 @@ pub mod file;
 pub mod hash;
 #[cfg(feature = "ldap")]
 pub mod ldap;
+#[cfg(any(feature = "ldap", feature = "sql"))]
+mod name;
 pub mod passwd_file;
 pub mod pool;
+#[cfg(feature = "sql")]
+pub mod sql;
 
 #[doc(hidden)]
 pub mod fuzzing;
