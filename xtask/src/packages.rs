@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program by which each is recognised.
-const INSTALLED: [(&str, &str); 13] = [
+const INSTALLED: [(&str, &str); 15] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("sasl2-bin", "testsaslauthd"),
@@ -24,6 +24,8 @@ const INSTALLED: [(&str, &str); 13] = [
     ("nginx-light", "nginx"),
     ("caddy", "caddy"),
     ("prometheus", "promtool"),
+    ("slapd", "slapd"),
+    ("mariadb-server", "mariadbd"),
 ];
 
 /// Exim cannot be installed beside Postfix, so it is only unpacked. The second package shows
@@ -33,7 +35,7 @@ const UNPACKED: [&str; 2] = ["exim4-daemon-heavy", "libnss-wrapper"];
 const APT_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// Services of the packages above, which Debian enables for the next start of the machine.
-const SERVICES: [(&str, &str); 7] = [
+const SERVICES: [(&str, &str); 9] = [
     ("postfix", "postfix.service"),
     ("dovecot-core", "dovecot.service"),
     ("sasl2-bin", "saslauthd.service"),
@@ -41,6 +43,8 @@ const SERVICES: [(&str, &str); 7] = [
     ("nginx-light", "nginx.service"),
     ("caddy", "caddy.service"),
     ("prometheus", "prometheus.service"),
+    ("slapd", "slapd.service"),
+    ("mariadb-server", "mariadb.service"),
 ];
 
 /// Installs and unpacks what is missing.

@@ -10,7 +10,7 @@ use countersign::{
     Denial, Fault, FaultKind, Identity, Password, PasswordStore, Reason, Secret, Verdict, Verified,
 };
 use countersign_wire::ldap::{
-    DnTemplate, Entry, FilterTemplate, Outcome, Scope, Search, TemplateError, first_rdn,
+    DnTemplate, Entry, FilterTemplate, Outcome, Search, TemplateError, first_rdn,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -19,6 +19,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use crate::name::can_be_a_name;
+
+pub use countersign_wire::ldap::Scope;
 
 mod address;
 mod connection;

@@ -3,7 +3,13 @@
 //! A kind is claimed once: its name is the file of its module, its configuration key, its feature and its
 //! guide page. A program of your own adds kinds with [`Registry::register`].
 
+#[cfg(feature = "ldap")]
+mod ldap;
+#[cfg(feature = "sql")]
+mod sql;
+
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -50,8 +56,33 @@ pub trait CheckerSettings: fmt::Debug + Send + Sync {
     /// A fault that names what cannot be opened.
     fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault>;
 
+    /// Makes the checker; the error may say which of the settings it is about.
+    ///
+    /// # Errors
+    ///
+    /// As [`CheckerSettings::build`].
+    fn build_at(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Misplaced> {
+        self.build(name, parts).map_err(|fault| Misplaced { place: None, fault })
+    }
+
     /// What it is, for the table of `check-config`.
     fn describe(&self) -> String;
+}
+
+/// Why a checker cannot be made.
+#[derive(Debug)]
+pub struct Misplaced {
+    /// Which of its settings is to blame, in bytes of the file.
+    pub place: Option<Range<usize>>,
+    /// Why.
+    pub fault: Fault,
+}
+
+impl Misplaced {
+    /// One setting, and what is wrong with it.
+    pub fn at(place: Range<usize>, what: impl Into<std::borrow::Cow<'static, str>>) -> Self {
+        Self { place: Some(place), fault: Fault::internal(what) }
+    }
 }
 
 /// What checkers are made of.
@@ -88,7 +119,7 @@ impl Registry {
                 Ok(Box::new(settings))
             },
         };
-        Self { kinds: vec![accounts, file] }
+        Self { kinds: vec![accounts, file, directory(), tables()] }
     }
 
     /// Adds a kind.
@@ -116,6 +147,36 @@ impl Registry {
     pub fn kinds(&self) -> impl Iterator<Item = &Kind> {
         self.kinds.iter()
     }
+}
+
+fn directory() -> Kind {
+    Kind {
+        name: "ldap",
+        summary: "users in a directory",
+        #[cfg(feature = "ldap")]
+        settings: |value, base| Ok(ldap::settings(read(value)?, base)),
+        #[cfg(not(feature = "ldap"))]
+        settings: |value, _| Err(not_built(&value, "ldap")),
+    }
+}
+
+fn tables() -> Kind {
+    Kind {
+        name: "sql",
+        summary: "users in a site's own tables",
+        #[cfg(feature = "sql")]
+        settings: |value, base| Ok(sql::settings(read(value)?, base)),
+        #[cfg(not(feature = "sql"))]
+        settings: |value, _| Err(not_built(&value, "sql")),
+    }
+}
+
+/// What is known, and not in this binary.
+#[cfg(not(all(feature = "ldap", feature = "sql")))]
+fn not_built(value: &Spanned<DeValue<'_>>, feature: &str) -> ConfigError {
+    let message = format!("this build has no `{feature}`");
+    let help = format!("build with `--features {feature}`");
+    ConfigError::at(value.span(), message).with_help(help)
 }
 
 impl fmt::Debug for Kind {

@@ -179,7 +179,8 @@ fn user() -> Outcome<Option<(u32, u32)>> {
         .ok_or_else(|| Trouble::not_run("no user here who may run PostgreSQL"))
 }
 
-fn own(folder: &Path) -> Outcome {
+/// Gives a private folder, and what is right in it, to the user that runs the server.
+pub(crate) fn own(folder: &Path) -> Outcome {
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700)).during(folder.display())?;
     let Some((uid, gid)) = user()? else { return Ok(()) };
     for path in fs::read_dir(folder).during(folder.display())?.flatten() {
@@ -188,7 +189,8 @@ fn own(folder: &Path) -> Outcome {
     chown(folder, Some(uid), Some(gid)).during(folder.display())
 }
 
-fn lowly(program: &Path) -> Outcome<Command> {
+/// A program, to be run as a user who may nothing if we are root.
+pub(crate) fn lowly(program: &Path) -> Outcome<Command> {
     let Some((uid, gid)) = user()? else { return Ok(Command::new(program)) };
     let mut command = Command::new(need("setpriv", "util-linux")?);
     command.args([format!("--reuid={uid}"), format!("--regid={gid}"), "--clear-groups".into()]);

@@ -28,6 +28,7 @@ pub(super) enum Place {
 }
 
 impl Place {
+    #[cfg(test)]
     const ALL: [Self; 4] = [Self::Login, Self::Name, Self::Hash, Self::Old];
 
     fn word(self) -> &'static str {

@@ -34,11 +34,16 @@ pub use sections::{
 };
 pub use store::StoreSection;
 
+#[cfg(any(feature = "ldap", feature = "sql"))]
+pub(crate) use sections::Span;
+#[cfg(any(feature = "ldap", feature = "sql"))]
+pub(crate) use store::secret_file;
+
 use crate::audit::Audit;
 use crate::front::http::MailAuth;
 use crate::front::tls::{Tls, TlsFiles};
 use crate::groups::GroupsSection;
-use crate::registry::{CheckerSettings, Parts, Registry};
+use crate::registry::{CheckerSettings, Misplaced, Parts, Registry};
 
 /// The longest style sheet of a site.
 const THEME_BYTES: usize = 256 * 1024;
@@ -225,9 +230,9 @@ impl Config {
         settings: &dyn CheckerSettings,
         parts: &Parts,
     ) -> Result<Arc<dyn Checker>, ConfigError> {
-        settings.build(name, parts).map_err(|fault| {
-            let error = match self.places.get(name) {
-                Some(place) => ConfigError::at(place.clone(), fault.to_string()),
+        settings.build_at(name, parts).map_err(|Misplaced { place, fault }| {
+            let error = match place.or_else(|| self.places.get(name).cloned()) {
+                Some(place) => ConfigError::at(place, fault.to_string()),
                 None => ConfigError::general(fault.to_string()),
             };
             match &self.file {

@@ -49,6 +49,16 @@ impl StoreSection {
     }
 }
 
+/// A secret in a file that only its owner and group may read, without the end of its line; a relative path is
+/// below `base`. The error says what is wrong with the file.
+#[cfg(any(feature = "ldap", feature = "sql"))]
+pub(crate) fn secret_file(base: &Path, file: &Path) -> Result<Secret, String> {
+    let secret = read(&base.join(expand(file)?))?;
+    let bytes = secret.expose();
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    Ok(Secret::from(bytes.strip_suffix(b"\r").unwrap_or(bytes)))
+}
+
 fn location(url: &str) -> Option<Location> {
     let location = Location::from(url);
     location.file().is_none().then_some(location)
