@@ -31,6 +31,9 @@ use address::Address;
 use connection::{Broken, Connection, Found, Protection};
 use servers::{Limits, Purpose, Servers, Work};
 
+/// Servers hang up on who sends too much before being known (OpenLDAP at 256 KiB), which must not look like
+/// a server that fails: one person could have it left alone by everybody.
+const LONGEST_PASSWORD: usize = 4096;
 /// Who is in more groups gets in with none of them known, which is to say: not at all.
 const MOST_GROUPS: u32 = 1000;
 
@@ -448,6 +451,9 @@ impl PasswordStore for Ldap {
 fn no_password(password: &Secret) -> Option<&'static str> {
     if password.is_empty() {
         return Some("an empty password, which a directory takes for a login as nobody");
+    }
+    if password.len() > LONGEST_PASSWORD {
+        return Some("a password longer than any directory should be sent");
     }
     password.expose().contains(&0).then_some("a password with a NUL byte")
 }

@@ -90,7 +90,7 @@ impl Mariadb {
         let folder = self.stage.at("mariadb");
         let mut command = lowly(&need("mariadbd", PACKAGE)?)?;
         command.args(["--no-defaults", "--bind-address=127.0.0.1", "--skip-name-resolve"]);
-        command.args(["--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=0"]);
+        command.args(["--innodb-buffer-pool-size=16M", "--innodb-flush-log-at-trx-commit=2"]);
         command.arg(format!("--datadir={}", folder.join("data").display()));
         command.arg(format!("--tmpdir={}", folder.display()));
         command.arg(format!("--socket={}", self.socket()));

@@ -165,6 +165,7 @@ async fn passwords_that_mean_something_else_to_a_directory_never_reach_it() {
     let ldap = Ldap::new(options(&[&server.url])).unwrap();
     refused(login(&ldap, "ada", "").await, Reason::WrongCredential, "as nobody");
     refused(login(&ldap, "ada", "right\0").await, Reason::WrongCredential, "NUL");
+    refused(login(&ldap, "ada", &"x".repeat(4097)).await, Reason::WrongCredential, "longer");
     ldap.spend("nobody", &Secret::default()).await.unwrap();
     let long = "a".repeat(4096);
     for name in ["", " ", "a\0", "a\nb", "a\u{7f}", &long] {

@@ -26,6 +26,7 @@ objectClass: pwdPolicy
 cn: policy
 pwdAttribute: userPassword
 pwdMustChange: TRUE
+pwdLockout: TRUE
 pwdMaxAge: 3600
 
 dn: ou=people,dc=example
