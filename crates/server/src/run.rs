@@ -348,6 +348,9 @@ impl Listeners {
             let options = HttpOptions {
                 connections: section.connections.max(1),
                 admin: Some(admin.clone()),
+                issuer: config.accounts.issuer.clone(),
+                #[cfg(feature = "passkeys")]
+                passkeys: config.site_passkeys()?,
                 return_to: section.return_to.clone(),
                 cookie_domain: section.cookie_domain.clone(),
                 mail: config.mail(name, section)?,

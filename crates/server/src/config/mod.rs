@@ -296,6 +296,20 @@ impl Config {
         Audit::open_existing(&self.data.join(&self.audit.path), self.audit.on_failure)
     }
 
+    /// The site's passkeys, if it has some.
+    ///
+    /// # Errors
+    ///
+    /// Which of the settings cannot be.
+    #[cfg(feature = "passkeys")]
+    pub fn site_passkeys(
+        &self,
+    ) -> Result<Option<countersign_checkers::factors::Passkeys>, ConfigError> {
+        let site = self.passkeys.as_ref().map(|site| site.site(&self.accounts.issuer));
+        let wrong = |error| ConfigError::general(format!("[passkeys] {error}"));
+        site.transpose().map_err(wrong)
+    }
+
     /// The site's style sheet of an HTTP listener, whose path is relative to the configuration file.
     ///
     /// # Errors

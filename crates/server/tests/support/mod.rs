@@ -13,6 +13,7 @@ use countersign::{
     Password, PasswordStore, Pending, PendingLimits, Portal, Question, Reason, Round, Scene,
     Secret, Text, Verdict, Verified,
 };
+use countersign_checkers::accounts::Accounts;
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::Admin;
@@ -51,11 +52,19 @@ pub(crate) struct Wishes {
     pub(crate) node: u16,
     /// The checkers; absent: users by password, and two steps for who names them.
     pub(crate) portal: Option<fn(Portal<ServerRealm>) -> Portal<ServerRealm>>,
+    /// Whether the accounts of the store are the checker.
+    pub(crate) accounts: bool,
 }
 
 impl Default for Wishes {
     fn default() -> Self {
-        Self { audit: None, pending: PendingLimits::default(), node: 1, portal: None }
+        Self {
+            audit: None,
+            pending: PendingLimits::default(),
+            node: 1,
+            portal: None,
+            accounts: false,
+        }
     }
 }
 
@@ -80,8 +89,16 @@ impl Place {
         let world = SystemWorld::new();
         let gate = Arc::new(Gate::default());
         let portal = Portal::new(ServerRealm::new(store.clone(), world, 3600));
+        let hasher = Arc::new(HashPool::start(&PoolOptions::default()).unwrap());
+        let recipe = Recipe::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
         let portal = match wishes.portal {
             Some(checkers) => checkers(portal),
+            None if wishes.accounts => {
+                let (store, pool) = (store.clone(), Arc::clone(&hasher));
+                let name = "accounts.main";
+                portal
+                    .checked_by(Accounts::new(name, store, pool, Arc::new(world), recipe).unwrap())
+            }
             None => portal
                 .checked_by(Password::new("mem", Users(Arc::clone(&gate))))
                 .checked_by(TwoSteps::default()),
@@ -103,9 +120,10 @@ impl Place {
             minds: Arc::default(),
             pool: None,
         };
-        let hasher = Arc::new(HashPool::start(&PoolOptions::default()).unwrap());
-        let recipe = Recipe::Argon2id { memory_kib: 8, passes: 1, lanes: 1 };
-        let admin = Admin::new(store, hasher, recipe, world);
+        let mut admin = Admin::new(store, hasher, recipe, world);
+        if wishes.accounts {
+            admin = admin.recorded_in(engine.audit.clone());
+        }
         Self { folder, engine: Arc::new(engine), admin, gate }
     }
 

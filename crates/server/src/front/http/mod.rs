@@ -94,6 +94,11 @@ pub struct HttpOptions {
     pub login_page: Option<LoginPage>,
     /// What nginx is told of mail servers; none: nobody asks.
     pub mail: Option<Arc<MailAuth>>,
+    /// What apps for one-time codes show beside a user's name.
+    pub issuer: String,
+    /// The site's passkeys, to be enrolled on the account page.
+    #[cfg(feature = "passkeys")]
+    pub passkeys: Option<countersign_checkers::factors::Passkeys>,
 }
 
 impl Default for HttpOptions {
@@ -115,6 +120,9 @@ impl Default for HttpOptions {
             basic: false,
             login_page: None,
             mail: None,
+            issuer: "Countersign".to_owned(),
+            #[cfg(feature = "passkeys")]
+            passkeys: None,
         }
     }
 }

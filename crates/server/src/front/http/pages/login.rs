@@ -50,7 +50,7 @@ pub(super) async fn show(visit: Visit) -> Response {
             let mut errand = Errand::new(
                 visit,
                 visit.asked("service").as_deref(),
-                visit.asked("return_to").or_else(|| visit.asked("return")).as_deref(),
+                visit.asked("return_to").as_deref(),
                 visit.asked("user"),
             );
             if let Some(session) = visit.session().await? {

@@ -4,6 +4,8 @@
 //! A login here is the conversation of `POST /v1/login` in another dress: the same rounds, as forms without a
 //! line of script. Only a passkey needs one, because browsers give it to scripts alone.
 
+mod account;
+mod changes;
 mod check;
 mod form;
 mod language;
@@ -27,6 +29,18 @@ pub(super) const PAGES: &[Place] = &[
     ("/", || get(async || visit::see_other("/account"))),
     ("/login", || get(login::show).post(login::answer)),
     ("/logout", || post(login::out)),
+    ("/account", || get(account::show)),
+    ("/account/password", || post(changes::password)),
+    ("/account/otp", || post(changes::begin_otp)),
+    ("/account/otp/confirm", || post(changes::confirm_otp)),
+    ("/account/recovery", || post(changes::recovery)),
+    ("/account/app-passwords", || post(changes::add_app_password)),
+    ("/account/factors/remove", || post(changes::remove)),
+    ("/account/sessions/end", || post(changes::end_sessions)),
+    #[cfg(feature = "passkeys")]
+    ("/account/passkeys", || post(changes::begin_passkey)),
+    #[cfg(feature = "passkeys")]
+    ("/account/passkeys/finish", || post(changes::finish_passkey)),
     ("/assets/style.css", || get(async || asset("text/css; charset=utf-8", STYLE))),
     ("/assets/theme.css", || get(theme)),
     ("/assets/passkey.js", || get(async || asset("text/javascript; charset=utf-8", PASSKEY))),
@@ -40,6 +54,8 @@ const PASSKEY: &str = include_str!("assets/passkey.js");
 pub(super) struct Pages {
     /// The deployment's key for tokens of forms, once it has been read.
     key: OnceCell<Secret>,
+    /// Factors that are being enrolled.
+    enrolling: changes::Enrolling,
 }
 
 async fn theme(axum::extract::State(app): axum::extract::State<App>) -> Response {

@@ -333,6 +333,10 @@ fn environment(language: &'static Language) -> Environment<'static> {
         ("fields.html", include_str!("templates/fields.html")),
         ("login.html", include_str!("templates/login.html")),
         ("message.html", include_str!("templates/message.html")),
+        ("account.html", include_str!("templates/account.html")),
+        ("otp.html", include_str!("templates/otp.html")),
+        ("passkey.html", include_str!("templates/passkey.html")),
+        ("secret.html", include_str!("templates/secret.html")),
     ] {
         environment
             .add_template(name, source)
