@@ -9,12 +9,14 @@ use std::time::Duration;
 
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
-/// Packages that can live beside each other, with a program by which each is recognised.
-const INSTALLED: [(&str, &str); 15] = [
+/// Packages that can live beside each other, with a program or file by which each is recognised.
+const INSTALLED: [(&str, &str); 17] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("sasl2-bin", "testsaslauthd"),
     ("dovecot-core", "dovecot"),
+    ("dovecot-sqlite", "/usr/lib/dovecot/modules/libdriver_sqlite.so"),
+    ("sqlite3", "sqlite3"),
     ("tmux", "tmux"),
     ("curl", "curl"),
     ("dovecot-imapd", "/usr/lib/dovecot/imap"),

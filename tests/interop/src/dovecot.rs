@@ -1,12 +1,14 @@
 //! Dovecot's own authentication service: what ours is compared with.
 
 use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::{Outcome, Peer, Stage, need, need_root};
+use crate::{Context, Outcome, Peer, Stage, Trouble, ensure, need, need_root, run};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -35,12 +37,54 @@ impl DovecotAuth {
     /// [`NotRun`](crate::Trouble::NotRun) without Dovecot or without root, as each of its
     /// processes has a user of its own.
     pub fn start(stage: &Stage, passwd: &Path, habits: Habits) -> Outcome<Self> {
-        let program = need("dovecot", "dovecot-core")?;
-        need_root("Dovecot")?;
         let name = match habits {
             Habits::Quiet => "dovecot-quiet",
             Habits::Default => "dovecot-default",
         };
+        let passdb = format!(
+            "passdb {{\n  driver = passwd-file\n  args = scheme=PLAIN username_format=%u {}\n}}\n",
+            passwd.display()
+        );
+        Self::start_over(stage, name, &passdb, habits)
+    }
+
+    /// Starts it over a SQLite database with a table `users` of names and hashes. It hashes in worker
+    /// processes then, as with any database that its client library would wait for.
+    ///
+    /// # Errors
+    /// As [`DovecotAuth::start`]; also without Dovecot's SQLite driver or the `sqlite3` program.
+    pub fn start_sql(stage: &Stage, users: &[(String, String)], habits: Habits) -> Outcome<Self> {
+        let sqlite = need("sqlite3", "sqlite3")?;
+        let driver = Path::new("/usr/lib/dovecot/modules/libdriver_sqlite.so");
+        if !driver.exists() {
+            return Err(Trouble::not_run("Dovecot's SQLite driver (package dovecot-sqlite)"));
+        }
+        let database = stage.at("dovecot-sql.db");
+        let mut script = "CREATE TABLE users (name TEXT PRIMARY KEY, hash TEXT NOT NULL);\n\
+                          BEGIN;\n"
+            .to_owned();
+        for (name, hash) in users {
+            let _ = writeln!(script, "INSERT INTO users VALUES ('{name}', '{hash}');");
+        }
+        script += "COMMIT;\n";
+        let made = run(Command::new(sqlite).arg("-bail").arg(&database), &script, LIMIT)?;
+        ensure!(made.code == Some(0), "sqlite3: {}{}", made.out, made.err);
+        // Its workers may have a user of their own.
+        fs::set_permissions(&database, fs::Permissions::from_mode(0o644))
+            .during(database.display())?;
+        let query = format!(
+            "driver = sqlite\nconnect = {}\n\
+             password_query = SELECT name AS user, hash AS password FROM users WHERE name = '%u'\n",
+            database.display()
+        );
+        let query = stage.file("dovecot-sql.conf", &query)?;
+        let passdb = format!("passdb {{\n  driver = sql\n  args = {}\n}}\n", query.display());
+        Self::start_over(stage, "dovecot-sql", &passdb, habits)
+    }
+
+    fn start_over(stage: &Stage, name: &str, passdb: &str, habits: Habits) -> Outcome<Self> {
+        let program = need("dovecot", "dovecot-core")?;
+        need_root("Dovecot")?;
         let folder = stage.folder(name)?;
         let socket = folder.join("auth");
         let mut config = format!(
@@ -52,12 +96,11 @@ impl DovecotAuth {
              auth_mechanisms = plain login\n\
              disable_plaintext_auth = no\n\
              auth_failure_delay = 0\n\
-             passdb {{\n  driver = passwd-file\n  args = scheme=PLAIN username_format=%u {passwd}\n}}\n\
+             {passdb}\
              userdb {{\n  driver = static\n  args = uid=nobody gid=nogroup home=/nonexistent\n}}\n\
              service auth {{\n  client_limit = 4000\n  \
              unix_listener auth-clients {{\n    path = {socket}\n    mode = 0666\n  }}\n}}\n",
             folder = folder.display(),
-            passwd = passwd.display(),
             socket = socket.display(),
         );
         if habits == Habits::Quiet {

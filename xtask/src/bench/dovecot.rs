@@ -138,7 +138,7 @@ fn compare(
 }
 
 /// What does not change between two logins of a user.
-struct Lines {
+pub(crate) struct Lines {
     /// Behind the request's id.
     request: Vec<u8>,
     /// Behind the answer's id.
@@ -146,16 +146,23 @@ struct Lines {
 }
 
 fn lines() -> Vec<Lines> {
-    (1..=USERS)
-        .map(|user| {
-            let resp = BASE64_STANDARD.encode(format!("\0u{user}\0secret{user}"));
+    let all = (1..=USERS).map(|user| (format!("u{user}"), format!("secret{user}")));
+    lines_of(all.collect())
+}
+
+/// Logins of these users with these passwords.
+pub(crate) fn lines_of(users: Vec<(String, String)>) -> Vec<Lines> {
+    users
+        .into_iter()
+        .map(|(user, password)| {
+            let resp = BASE64_STANDARD.encode(format!("\0{user}\0{password}"));
             Lines {
                 request: format!(
                     "\tPLAIN\tservice=smtp\tnologin\tlip=127.0.0.1\trip=127.0.0.1\tsecured\t\
                      resp={resp}\n"
                 )
                 .into_bytes(),
-                user: format!("\tuser=u{user}").into_bytes(),
+                user: format!("\tuser={user}").into_bytes(),
             }
         })
         .collect()
@@ -163,13 +170,23 @@ fn lines() -> Vec<Lines> {
 
 /// Loads a server for a time. Every reply is checked: who was let in, under which id.
 pub(crate) fn load(socket: &Path, pid: u32, shape: Shape, time: Duration) -> Outcome<Sample> {
-    let lines = lines();
+    load_with(&lines(), socket, pid, shape, time)
+}
+
+/// The same with users of the caller's.
+pub(crate) fn load_with(
+    lines: &[Lines],
+    socket: &Path,
+    pid: u32,
+    shape: Shape,
+    time: Duration,
+) -> Outcome<Sample> {
     let (counting, over) = (AtomicBool::new(false), AtomicBool::new(false));
     let ready = Barrier::new(shape.connections + 1);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..shape.connections)
             .map(|number| {
-                let (lines, counting, over, ready) = (&lines, &counting, &over, &ready);
+                let (counting, over, ready) = (&counting, &over, &ready);
                 scope.spawn(move || {
                     let client = Client::connect(socket);
                     // Also when it did not succeed: the others are waiting.

@@ -5,6 +5,7 @@ mod core;
 mod cpu;
 mod dovecot;
 mod forward_auth;
+mod hash;
 mod http;
 mod idle;
 mod latency;
@@ -35,9 +36,10 @@ pub(crate) struct Effort {
 pub(crate) const USERS: usize = 1000;
 
 type Part = fn(&Effort) -> Outcome<Vec<Figures>>;
-const PARTS: [(&str, Part); 6] = [
+const PARTS: [(&str, Part); 7] = [
     ("dovecot", dovecot::measure),
     ("saslauthd", saslauthd::measure),
+    ("hash", hash::measure),
     ("idle", idle::measure),
     ("core", core::measure),
     ("forward-auth", forward_auth::measure),
