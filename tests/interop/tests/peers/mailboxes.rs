@@ -63,7 +63,7 @@ fn site(stage: &Stage, smtp: u16, imap: u16) -> Outcome<Site> {
     for name in ["ann", "ben"] {
         user(Profile::Debug, &server.data, &["add", name, "--password-stdin"], PASSWORD)?;
     }
-    let own = ["set", "ben", "--attribute", "uid=1", "--attribute", "home=/elsewhere"];
+    let own = ["set", "ben", "--attribute", "uid=1001", "--attribute", "home=/elsewhere"];
     user(Profile::Debug, &server.data, &own, "")?;
     Ok(Site { http: server.http.clone(), _server: server, auth, master })
 }
@@ -84,7 +84,7 @@ fn doveadm(stage: &Stage) -> Outcome {
     ensure!(ann.code == Some(0) && ann.out.contains("/mail/ann"), "user ann: {ann:?}");
     ensure!(ann.out.contains("uid\t65534") && ann.out.contains("maildir:~/Maildir"), "{ann:?}");
     let ben = doveadm_with(stage, &["-o", &path, "user", "ben"])?;
-    ensure!(ben.out.contains("home\t/elsewhere") && ben.out.contains("uid\t1\n"), "{ben:?}");
+    ensure!(ben.out.contains("home\t/elsewhere") && ben.out.contains("uid\t1001\n"), "{ben:?}");
     let nobody = doveadm_with(stage, &["-o", &path, "user", "nobody"])?;
     ensure!(nobody.code != Some(0) && nobody.err.contains("doesn't exist"), "{nobody:?}");
     let all = doveadm_with(stage, &["user", "-a", &master, "*"])?;
