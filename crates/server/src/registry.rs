@@ -263,3 +263,47 @@ impl CheckerSettings for FileSettings {
         format!("users in {}", self.path.display())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use toml::de::DeTable;
+
+    use super::*;
+
+    /// What a kind makes of a table: nothing, or the error as a person reads it.
+    fn settings(kind: &str, text: &str) -> Result<Box<dyn CheckerSettings>, String> {
+        let table = DeTable::parse(text).unwrap();
+        let value = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
+        let registry = Registry::built_in();
+        let read = (registry.kind(kind).unwrap().settings)(value, Path::new("/etc"));
+        read.map_err(|error| error.in_file(Path::new("c.toml"), text).to_string())
+    }
+
+    const LDAP: &str = "servers = ['ldap://localhost']\nbase = 'dc=x'\nfilter = '(uid={login})'\n";
+    const SQL: &str =
+        "url = 'sqlite:users.db'\nquery = 'SELECT hash FROM u WHERE login = :login'\n";
+
+    #[test]
+    fn a_kind_that_is_not_built_in_says_how_to_get_it() {
+        for (kind, there, text) in
+            [("ldap", cfg!(feature = "ldap"), LDAP), ("sql", cfg!(feature = "sql"), SQL)]
+        {
+            match settings(kind, text) {
+                Ok(_) => assert!(there),
+                Err(error) => {
+                    let remedy = format!("build with `--features {kind}`");
+                    assert!(!there && error.contains(&remedy), "{error}");
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "ldap")]
+    #[test]
+    fn a_setting_that_is_not_known_is_told_with_its_line() {
+        let error = settings("ldap", &format!("{LDAP}strattls = true\n")).unwrap_err();
+        assert!(error.contains("c.toml:4") && error.contains("`starttls`"), "{error}");
+        let settings = settings("ldap", LDAP).unwrap();
+        assert_eq!(settings.describe(), "users in the directory at ldap://localhost");
+    }
+}
