@@ -58,6 +58,15 @@ pub(crate) enum Command {
     Explain(ExplainArgs),
     /// Check the configuration, and say what would listen and who would be asked for what
     CheckConfig(PlaceArgs),
+    /// Say how the running server does
+    ///
+    /// Exit codes: 0 all is well, 1 something should be looked at, 2 no server runs on the data folder, 3 it
+    /// does not answer.
+    Status(StatusArgs),
+    /// Have the running server read its configuration anew
+    ///
+    /// Says what changed, or what is wrong with the new configuration; the old one is then used on.
+    Reload(PlaceArgs),
     /// Show recent logins and administrators' acts, newest first
     Audit(AuditArgs),
     /// Write man pages or shell completions
@@ -430,6 +439,15 @@ pub(crate) struct ExplainArgs {
     /// How many past decisions to show
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub(crate) limit: usize,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    pub(crate) place: PlaceArgs,
+    /// As JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Args)]

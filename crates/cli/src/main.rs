@@ -16,6 +16,7 @@ mod moment;
 mod place;
 mod qr;
 mod serve;
+mod status;
 mod table;
 mod user;
 
@@ -37,6 +38,8 @@ fn main() -> ExitCode {
         Command::Restore(args) => backup::restore(&args),
         Command::Explain(args) => explain::run(&args),
         Command::CheckConfig(args) => check::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Reload(args) => status::reload(&args),
         Command::Audit(args) => audit::run(args),
         Command::Generate { command } => generate::run(&command),
     };

@@ -57,7 +57,7 @@ impl Place {
         // Moved away a moment ago, perhaps, and the server has not looked yet.
         if !audit.is_on()
             && self.config.audit.enabled
-            && let Told::Done = control::reopen(&self.config.data)
+            && let Told::Done(_) = control::reopen(&self.config.data)
         {
             audit = self.config.open_existing_audit()?;
         }
@@ -68,7 +68,10 @@ impl Place {
     /// Tells the server that runs on this folder, if one does, that something has changed.
     pub(crate) fn tell(&self) {
         match control::refresh(&self.config.data) {
-            Told::Done | Told::NoServer => {}
+            Told::Done(_) | Told::NoServer => {}
+            Told::Refused(why) => {
+                eprintln!("warning: the running server did not take the change in: {why}")
+            }
             Told::Not(error) => eprintln!(
                 "warning: the running server could not be told ({error}); it notices by itself within a \
                  second"

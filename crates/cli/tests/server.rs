@@ -194,3 +194,42 @@ fn the_record_is_followed_over_a_rotation() {
         assert!(Instant::now() < deadline, "the login is not in the store");
     }
 }
+
+#[test]
+fn how_it_does_and_what_it_reads_anew() {
+    let (folder, server) = &with_alice();
+    assert_eq!(login(server, &[], ALICE).code, Some(0));
+    let told = folder.ok(&["status"], "");
+    for part in ["accounts.db", "up, ", "granted", "http.main", " of 4096", "audit.jsonl"] {
+        assert!(told.contains(part), "no {part:?} in\n{told}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&folder.ok(&["status", "--json"], "")).unwrap();
+    assert_eq!(json["logins"]["granted"], 1);
+    assert_eq!(folder.ok(&["reload"], ""), "nothing has changed\n");
+
+    let nobody = Folder::with_store();
+    assert!(nobody.fails(2, &["status"], "").contains("no server runs"));
+    assert!(nobody.fails(2, &["reload"], "").contains("no server runs"));
+}
+
+#[test]
+fn a_bad_configuration_is_told_and_not_used() {
+    let folder = Folder::bare();
+    let config = folder.file("countersign.toml", "[listen.http.main]\naddress = \"127.0.0.1:0\"\n");
+    let server = Server::with(&folder, &["--config", config.to_str().unwrap()]);
+    folder.file("countersign.toml", "[listen.http.main]\nadress = \"127.0.0.1:0\"\n");
+    let why = folder.fails(1, &["reload"], "");
+    assert!(why.contains("countersign.toml:2:1") && why.contains("`address`"), "{why}");
+    let why = folder.fails(1, &["status"], "");
+    assert!(why.contains("not the file's"), "{why}");
+    let text = "[listen.http.main]\naddress = \"127.0.0.1:0\"\n[log]\nlevel = \"debug\"\n";
+    folder.file("countersign.toml", text);
+    // By the signal this time.
+    server.signal(rustix::process::Signal::HUP);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !folder.run(&["status"], "").out.contains("changed log.level") {
+        assert!(Instant::now() < deadline, "it was not read anew");
+    }
+    assert_eq!(folder.run(&["status"], "").code, Some(0));
+}

@@ -7,9 +7,11 @@
 //! end's replies go out.
 
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use countersign::{
     Answers, Ask, Bounds, Conversation, CredentialKind, Denial, Fault, FaultKind, Halt, Identity,
     Interface, Misuse, Peer, Pending, Portal, Realm, Reason, Reply, Request, Session, Verified,
@@ -30,8 +32,8 @@ use crate::world::SystemWorld;
 /// Everything that decides logins.
 #[derive(Debug)]
 pub struct Engine {
-    /// The realm and the checkers.
-    pub portal: Portal<ServerRealm>,
+    /// The realm and the checkers. A login goes on with those that it began with.
+    pub portal: ArcSwap<Portal<ServerRealm>>,
     /// What slows guessing down; the portal's guard.
     pub throttle: Arc<Throttle>,
     /// Accounts, sessions, tokens.
@@ -45,7 +47,7 @@ pub struct Engine {
     /// Conversations that wait between HTTP requests.
     pub pending: Pending<Parked>,
     /// How long one step may take.
-    pub step_deadline: Duration,
+    pub step_deadline: Limit,
     /// Names and numbers of groups.
     pub groups: Groups,
     /// Sessions by their token.
@@ -54,6 +56,30 @@ pub struct Engine {
     pub minds: Arc<Minds>,
     /// Where slow hashes are computed, for its counters.
     pub pool: Option<Arc<HashPool>>,
+}
+
+/// A length of time that can be changed while it is used.
+#[derive(Debug)]
+pub struct Limit(AtomicU64);
+
+impl Limit {
+    /// What it is at this moment.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Relaxed))
+    }
+
+    /// Changes it, for what begins from now on.
+    pub fn set(&self, limit: Duration) {
+        self.0.store(u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl From<Duration> for Limit {
+    fn from(limit: Duration) -> Self {
+        let new = Self(AtomicU64::new(0));
+        new.set(limit);
+        new
+    }
 }
 
 /// A login under way.
@@ -182,10 +208,10 @@ impl Engine {
             mechanism: request.mechanism.clone(),
             claimed: request.claimed.clone(),
         };
-        let bounds = bounds.unwrap_or(self.portal.bounds());
+        let portal = self.portal.load();
+        let bounds = bounds.unwrap_or(portal.bounds());
         let step = async {
-            let (conversation, reply) =
-                self.portal.begin_within(request, bounds, &self.world).await?;
+            let (conversation, reply) = portal.begin_within(request, bounds, &self.world).await?;
             Ok(self.turn(conversation, reply, note.clone(), mind).await)
         };
         let (turn, ended) = self.in_time(step).await;
@@ -326,7 +352,7 @@ impl Engine {
         &self,
         step: impl Future<Output = Result<(Turn<I>, Option<Conversation>), Fault>>,
     ) -> (Turn<I>, Option<Conversation>) {
-        AssertUnwindSafe(tokio::time::timeout(self.step_deadline, step))
+        AssertUnwindSafe(tokio::time::timeout(self.step_deadline.now(), step))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Ok(Err(panicked())))
@@ -347,7 +373,7 @@ impl Engine {
         match reply {
             Reply::Ask(ask) => (Turn::Ask(ask, Login { conversation, note }), None),
             Reply::Denied(denial) => (Turn::Denied(denial), Some(conversation)),
-            Reply::Granted(who) => match self.portal.realm().admit(&who, mind).await {
+            Reply::Granted(who) => match self.portal.load().realm().admit(&who, mind).await {
                 Ok(session) => (Turn::Granted(who, session), Some(conversation)),
                 // What it would repeat is that the checkers let the peer in, and the realm did not.
                 Err(mut denial) => {
@@ -392,7 +418,7 @@ impl Engine {
     }
 
     fn too_slow(&self) -> Fault {
-        let limit = self.step_deadline;
+        let limit = self.step_deadline.now();
         Fault::new(FaultKind::Timeout, format!("a checker did not answer within {limit:?}"))
     }
 }

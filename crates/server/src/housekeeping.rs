@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign::{Fault, Reason, World};
@@ -48,8 +49,10 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
         }
         ticks = ticks.wrapping_add(1);
         // Of before the question: what changes while it is answered counts as not yet heard of.
-        let asked = engine.world.now();
+        let (asked, began) = (engine.world.now(), engine.world.steady_ns());
         let watched = engine.store.watch().await;
+        let now = engine.world.steady_ns();
+        engine.metrics.store.answered(now / 1_000_000, (now - began) / 1000, watched.is_ok());
         if watched.is_ok() {
             engine.sessions.confirm(asked);
         }
@@ -102,7 +105,7 @@ pub async fn watch(engine: Arc<Engine>, mut stop: Stop) {
 /// Brings the audit record to disk and its newest part into the store, and ends conversations that nobody
 /// went on with, once a second until a stop. Apart from [`watch`]: a store that hangs must not keep the
 /// record from the disk.
-pub async fn keep_records(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
+pub async fn keep_records(engine: Arc<Engine>, keep: Arc<AtomicUsize>, mut stop: Stop) {
     let mut second = interval(Duration::from_secs(1));
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut flushing = None;
@@ -113,10 +116,11 @@ pub async fn keep_records(engine: Arc<Engine>, keep: usize, mut stop: Stop) {
             _ = second.tick() => {}
         }
         engine.give_up(engine.pending.sweep(&engine.world), Reason::TimedOut);
+        engine.metrics.tick();
         sync(&engine).await;
         tend(&engine).await;
         if flushing.as_ref().is_none_or(JoinHandle::is_finished) {
-            let engine = Arc::clone(&engine);
+            let (engine, keep) = (Arc::clone(&engine), keep.load(Ordering::Relaxed));
             flushing = Some(tokio::spawn(async move { flush(&engine, keep).await }));
         }
     }

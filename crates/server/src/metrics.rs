@@ -2,7 +2,9 @@
 
 pub mod text;
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use countersign::Public;
 
@@ -67,6 +69,43 @@ pub struct Metrics {
     pub connections: AtomicI64,
     /// Audit records that could not be written.
     pub audit_failures: AtomicU64,
+    /// How the store answers.
+    pub store: StoreLooks,
+    /// The totals of the last minute's seconds, oldest first.
+    seconds: Mutex<VecDeque<[u64; 6]>>,
+}
+
+/// How the store answers when it is looked at, which a server does several times a second.
+#[derive(Debug, Default)]
+pub struct StoreLooks {
+    /// When it last answered, be it with an error, on the steady clock.
+    answered_ms: AtomicU64,
+    latency_us: AtomicU64,
+    down: AtomicBool,
+}
+
+impl StoreLooks {
+    /// Notes an answer: when it came, how long it took, and whether it was a good one.
+    pub fn answered(&self, now_ms: u64, latency_us: u64, up: bool) {
+        self.answered_ms.store(now_ms, Ordering::Relaxed);
+        self.latency_us.store(latency_us, Ordering::Relaxed);
+        self.down.store(!up, Ordering::Relaxed);
+    }
+
+    /// When the last answer came, in milliseconds on the steady clock.
+    pub fn answered_ms(&self) -> u64 {
+        self.answered_ms.load(Ordering::Relaxed)
+    }
+
+    /// How long it took, in microseconds.
+    pub fn latency_us(&self) -> u64 {
+        self.latency_us.load(Ordering::Relaxed)
+    }
+
+    /// Whether it was a good one.
+    pub fn is_up(&self) -> bool {
+        !self.down.load(Ordering::Relaxed)
+    }
 }
 
 /// Counts of one batch, added to the shared counters at once.
@@ -130,6 +169,25 @@ impl Metrics {
         (counts, self.took_sum_us.load(Ordering::Relaxed))
     }
 
+    /// Notes the totals; called once a second.
+    pub fn tick(&self) {
+        let now = Ended::ALL.map(|ended| self.total(ended));
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        if seconds.len() > 60 {
+            seconds.pop_front();
+        }
+        seconds.push_back(now);
+    }
+
+    /// How many logins ended so in the last minute, to a second.
+    pub fn last_minute(&self, ended: Ended) -> u64 {
+        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        // Before there was a minute, all were in the last.
+        let full = seconds.front().filter(|_| seconds.len() > 60);
+        let before = full.map_or(0, |totals| totals[ended.index()]);
+        self.total(ended).saturating_sub(before)
+    }
+
     /// Every end that is counted.
     pub fn ends() -> impl Iterator<Item = Ended> {
         Ended::ALL.into_iter()
@@ -139,6 +197,23 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_minute_passes() {
+        let metrics = Metrics::default();
+        let login = || {
+            let mut counts = Counts::default();
+            counts.add("http", Ended::Granted, 1);
+            metrics.add(&mut counts);
+        };
+        metrics.tick();
+        for _ in 0..100 {
+            login();
+            metrics.tick();
+        }
+        assert_eq!(metrics.total(Ended::Granted), 100);
+        assert_eq!(metrics.last_minute(Ended::Granted), 60);
+    }
 
     #[test]
     fn a_batch_is_counted_once() {

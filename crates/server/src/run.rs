@@ -5,32 +5,37 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use countersign::{Fault, Pending, PendingLimits, Reason, World};
+use countersign::{Fault, Pending, PendingLimits, Portal, Reason, World};
 use countersign_checkers::pool::{HashPool, PoolOptions, Remember};
 use countersign_store::{OpenOptions as StoreOptions, Store};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::admin::Admin;
 use crate::config::{Config, ConfigError, LogFormat, LogLevel, LogSection};
 use crate::control;
 use crate::engine::Engine;
+use crate::front::Stopper;
 use crate::front::dovecot::handover::Handovers;
-use crate::front::dovecot::master::{self, MasterOptions};
-use crate::front::http::HttpOptions;
-use crate::front::socket::{Socket, SocketError, SocketOptions, user_id};
-use crate::front::tls::{self, Tls};
-use crate::front::{Stop, Stopper, dovecot, http, saslauthd};
+use crate::front::socket::{Socket, SocketError, SocketOptions};
 use crate::groups::Groups;
 use crate::housekeeping;
+use crate::listeners::{self, Listener, Next};
+use crate::live::{Asked, Live, Reloaded};
 use crate::metrics::Metrics;
 use crate::minds;
 use crate::realm::ServerRealm;
 use crate::registry::{Parts, Registry};
 use crate::sessions::Sessions;
+use crate::systemd::{self, Passed};
 use crate::throttle::Throttle;
 use crate::world::SystemWorld;
 
@@ -71,6 +76,12 @@ pub enum StartError {
         /// What it said.
         error: std::io::Error,
     },
+    /// A reload cannot change this.
+    #[error("{what} cannot be changed while the server runs: restart for this")]
+    Restart {
+        /// What.
+        what: &'static str,
+    },
     /// Another server has the data folder.
     #[error(
         "another server runs on the data folder {data}; stop that one, or give this one another \
@@ -95,13 +106,16 @@ pub fn run(options: &ServeOptions, registry: &Registry) -> Result<(), StartError
         .thread_name("io")
         .build()
         .map_err(system("cannot start the runtime"))?;
-    let ran = runtime.block_on(until_signalled(config));
+    let ran = runtime.block_on(until_signalled(config, || options.configuration(registry)));
     // A look at a file system that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     ran
 }
 
-async fn until_signalled(config: Config) -> Result<(), StartError> {
+async fn until_signalled(
+    config: Config,
+    read: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<(), StartError> {
     // Before anything is made: a signal during the start is a stop as well.
     let mut terminate =
         signal(SignalKind::terminate()).map_err(system("cannot listen for SIGTERM"))?;
@@ -109,21 +123,47 @@ async fn until_signalled(config: Config) -> Result<(), StartError> {
         signal(SignalKind::interrupt()).map_err(system("cannot listen for SIGINT"))?;
     let mut rotated =
         signal(SignalKind::user_defined1()).map_err(system("cannot listen for SIGUSR1"))?;
-    let server = Server::start(config).await?;
-    let engine = Arc::clone(server.engine());
-    let mut signalled = async || loop {
+    let mut changed = signal(SignalKind::hangup()).map_err(system("cannot listen for SIGHUP"))?;
+    let mut server = Server::start(config).await?;
+    let live = Arc::clone(&server.live);
+    systemd::ready("ready");
+    let signal = loop {
         tokio::select! {
             _ = terminate.recv() => break "SIGTERM",
             _ = interrupt.recv() => break "SIGINT",
-            _ = rotated.recv() => housekeeping::reopen(&engine).await,
+            _ = rotated.recv() => housekeeping::reopen(&live.engine).await,
+            _ = changed.recv() => drop(reload(&live, &read).await),
+            Some(reply) = server.asked.recv() => {
+                // Who asked may have gone.
+                let _ = reply.send(reload(&live, &read).await);
+            }
         }
     };
-    tracing::info!("{}: stopping", signalled().await);
+    tracing::info!("{signal}: stopping");
+    systemd::stopping();
+    let again = async {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    };
     tokio::select! {
         () = server.stop() => {}
-        again = signalled() => tracing::warn!("{again} again: logins under way are given up"),
+        again = again => tracing::warn!("{again} again: logins under way are given up"),
     }
     Ok(())
+}
+
+async fn reload(live: &Live, read: impl Fn() -> Result<Config, ConfigError>) -> Reloaded {
+    systemd::reloading();
+    // By whoever rotates: it is the same signal for most.
+    housekeeping::reopen(&live.engine).await;
+    let reloaded = live.reload(read()).await;
+    match &reloaded {
+        Ok(_) => systemd::ready("ready"),
+        Err(_) => systemd::ready("ready; the new configuration was refused, the old one goes on"),
+    }
+    reloaded
 }
 
 impl ServeOptions {
@@ -148,12 +188,10 @@ impl ServeOptions {
 /// not wait for them.
 #[derive(Debug)]
 pub struct Server {
-    engine: Arc<Engine>,
-    pool: Arc<HashPool>,
+    live: Arc<Live>,
+    asked: Asked,
     http: Option<SocketAddr>,
     https: Option<SocketAddr>,
-    certificates: Vec<Arc<Tls>>,
-    keep: usize,
     stopper: Stopper,
     ready: Ready,
     _lock: File,
@@ -184,26 +222,48 @@ impl Server {
         let engine = Arc::new(engine(&config, &store, &pool)?);
         let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);
         let admin = admin.recorded_in(engine.audit.clone());
-        let listeners = Listeners::bind(&config, &admin).await?;
+        let mut passed = Passed::take().map_err(system("cannot take systemd's sockets"))?;
+        let control = SocketOptions {
+            path: control::path(&config.data),
+            mode: 0o600,
+            owner: None,
+            group: None,
+        };
+        let control = Socket::bind(&control)?;
+        let handovers = Handovers::default();
+        let mut listeners = Vec::new();
+        for next in listeners::prepare(&config, &admin, &handovers, &[], &mut passed).await? {
+            if let Next::Begins(listener) = next {
+                listeners.push(listener);
+            }
+        }
         let first = housekeeping::first_administrator(&admin, &config.data).await?;
 
         let (stopper, stop) = Stopper::new();
-        let (http, https) = (listeners.http_address(false), listeners.http_address(true));
-        let certificates = listeners.certificates();
+        let address = |tls| {
+            let http = listeners.iter().filter(|listener| listener.tls().is_some() == tls);
+            http.filter_map(Listener::address).next()
+        };
+        let (http, https) = (address(false), address(true));
         let ready = Ready::write(&config.data, http, https)?;
-        let keep = config.audit.keep;
-        tokio::spawn(housekeeping::keep_records(Arc::clone(&engine), keep, stop.clone()));
-        tokio::spawn(housekeeping::watch(Arc::clone(&engine), stop.clone()));
-        tokio::spawn(minds::attend(Arc::clone(&engine), stop.clone()));
-        tokio::spawn(tls::watch(certificates.clone(), engine.world, stop.clone()));
         for (name, _) in &config.checkers {
             tracing::info!(checker = name, "asks");
         }
         if let Some(told) = first {
             tracing::info!("{told}");
         }
-        listeners.serve(&engine, &config, stop);
-        Ok(Self { engine, pool, http, https, certificates, keep, stopper, ready, _lock: lock })
+        for listener in &mut listeners {
+            listener.serve(&engine).map_err(system("cannot serve"))?;
+        }
+        let (live, asked) = Live::new(&config, &engine, &pool, handovers, listeners);
+        let keep = Arc::clone(&live.keep);
+        tokio::spawn(housekeeping::keep_records(Arc::clone(&engine), keep, stop.clone()));
+        tokio::spawn(housekeeping::watch(Arc::clone(&engine), stop.clone()));
+        tokio::spawn(minds::attend(Arc::clone(&engine), stop.clone()));
+        tokio::spawn(systemd::watchdog(Arc::clone(&engine), stop.clone()));
+        tokio::spawn(control::serve(control, Arc::clone(&live), stop));
+        tracing::info!(data = %config.data.display(), "ready");
+        Ok(Self { live, asked, http, https, stopper, ready, _lock: lock })
     }
 
     /// Where the first HTTP listener without TLS is, if there is one.
@@ -219,29 +279,39 @@ impl Server {
     /// Loads the certificates of all listeners anew. One that cannot be used is told in the log, and the old
     /// one goes on. Blocks for as long as the files take.
     pub fn reload_certificates(&self) {
-        for tls in &self.certificates {
-            tls.tell(tls.reload(), self.engine.world.now().unix);
+        for tls in self.live.listeners().iter().filter_map(Listener::tls) {
+            tls.tell(tls.reload(), self.live.engine.world.now().unix);
         }
     }
 
     /// What decides its logins.
     pub fn engine(&self) -> &Arc<Engine> {
-        &self.engine
+        &self.live.engine
+    }
+
+    /// What runs.
+    pub fn live(&self) -> &Arc<Live> {
+        &self.live
     }
 
     /// Stops: nothing more is accepted, logins that are under way are answered (for ten seconds at most),
     /// and the record is on disk.
     pub async fn stop(self) {
-        let Self { engine, pool, keep, stopper, ready, .. } = self;
+        let Self { live, stopper, ready, .. } = self;
+        let Live { engine, pool, keep, .. } = &*live;
         drop(ready);
         stopper.stop();
-        if tokio::time::timeout(STOP_DEADLINE, stopper.stopped()).await.is_err() {
+        let stopped = async {
+            live.stop().await;
+            stopper.stopped().await;
+        };
+        if tokio::time::timeout(STOP_DEADLINE, stopped).await.is_err() {
             tracing::warn!("some logins were still under way and are given up");
         }
         pool.close();
         engine.give_up(engine.pending.drain(), Reason::Cancelled);
-        housekeeping::sync(&engine).await;
-        housekeeping::flush(&engine, keep).await;
+        housekeeping::sync(engine).await;
+        housekeeping::flush(engine, keep.load(Ordering::Relaxed)).await;
         engine.store.close().await;
         tracing::info!("stopped");
     }
@@ -250,6 +320,49 @@ impl Server {
 /// Everything that decides logins, from a configuration.
 fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine, StartError> {
     let world = SystemWorld::new();
+    let throttle = Arc::new(Throttle::new(config.throttle.rules()));
+    let portal = portal_of(config, store, pool, &throttle, world)?;
+    let audit = config.open_audit()?;
+    if !audit.is_on() {
+        tracing::warn!("the audit record is off: no attempt is recorded");
+    }
+    let mut node = [0; 2];
+    world.fill(&mut node);
+    let conversations = config.limits.conversations;
+    let per_source = conversations.div_ceil(4);
+    let limits = PendingLimits { conversations, per_source, ..PendingLimits::default() };
+    Ok(Engine {
+        portal: Arc::new(portal).into(),
+        throttle,
+        store: store.clone(),
+        audit,
+        metrics: Metrics::new(config.metrics.enabled),
+        world,
+        pending: Pending::new(u16::from_ne_bytes(node), limits),
+        step_deadline: config.limits.step_deadline.0.into(),
+        groups: Groups::new(store.clone(), &config.groups),
+        sessions: Sessions::new(store.clone()),
+        minds: Arc::default(),
+        pool: Some(Arc::clone(pool)),
+    })
+}
+
+/// The checkers and the realm of a configuration, for an engine that runs.
+pub(crate) fn portal(
+    config: &Config,
+    engine: &Engine,
+    pool: &Arc<HashPool>,
+) -> Result<Portal<ServerRealm>, StartError> {
+    portal_of(config, &engine.store, pool, &engine.throttle, engine.world)
+}
+
+fn portal_of(
+    config: &Config,
+    store: &Store,
+    pool: &Arc<HashPool>,
+    throttle: &Arc<Throttle>,
+    world: SystemWorld,
+) -> Result<Portal<ServerRealm>, StartError> {
     let lifetime = i64::try_from(config.sessions.lifetime.0.as_secs()).unwrap_or(i64::MAX);
     let parts = Parts {
         store: store.clone(),
@@ -263,31 +376,7 @@ fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine
     let checkers = config.checkers.iter();
     let checkers = checkers.map(|(name, settings)| config.build(name, &**settings, &parts));
     let portal = config.portal(realm, checkers.collect::<Result<Vec<_>, _>>()?)?;
-    let throttle = Arc::new(Throttle::new(config.throttle.rules()));
-    let portal = portal.guarded_by(throttle.clone());
-    let audit = config.open_audit()?;
-    if !audit.is_on() {
-        tracing::warn!("the audit record is off: no attempt is recorded");
-    }
-    let mut node = [0; 2];
-    world.fill(&mut node);
-    let conversations = config.limits.conversations;
-    let per_source = conversations.div_ceil(4);
-    let limits = PendingLimits { conversations, per_source, ..PendingLimits::default() };
-    Ok(Engine {
-        portal,
-        throttle,
-        store: store.clone(),
-        audit,
-        metrics: Metrics::new(config.metrics.enabled),
-        world,
-        pending: Pending::new(u16::from_ne_bytes(node), limits),
-        step_deadline: config.limits.step_deadline.0,
-        groups: Groups::new(store.clone(), &config.groups),
-        sessions: Sessions::new(store.clone()),
-        minds: Arc::default(),
-        pool: Some(Arc::clone(pool)),
-    })
+    Ok(portal.guarded_by(Arc::clone(throttle) as _))
 }
 
 fn start_pool(config: &Config) -> Result<HashPool, StartError> {
@@ -308,150 +397,6 @@ fn start_pool(config: &Config) -> Result<HashPool, StartError> {
         ..default
     };
     HashPool::start(&options).map_err(system("cannot start the threads that verify hashes"))
-}
-
-/// Every socket, bound before anything is served: a server that cannot have one has none.
-struct Listeners {
-    http: Vec<(TcpListener, HttpOptions)>,
-    dovecot: Vec<(Socket, dovecot::DovecotOptions)>,
-    dovecot_master: Vec<(Socket, Arc<MasterOptions>)>,
-    saslauthd: Vec<(Socket, saslauthd::SaslauthdOptions)>,
-    control: Socket,
-}
-
-impl Listeners {
-    async fn bind(config: &Config, admin: &Admin) -> Result<Self, StartError> {
-        let socket = |path: &Path, mode, owner: &Option<String>, group: &Option<String>| {
-            Socket::bind(&SocketOptions {
-                path: config.data.join(path),
-                mode,
-                owner: owner.clone(),
-                group: group.clone(),
-            })
-        };
-        let control = socket(&control::path(&config.data), 0o600, &None, &None)?;
-        let mut listeners = Self {
-            http: vec![],
-            dovecot: vec![],
-            dovecot_master: vec![],
-            saslauthd: vec![],
-            control,
-        };
-        let handovers = (!config.dovecot_master.is_empty()).then(Handovers::default);
-        for (name, section) in &config.http {
-            let bound = TcpListener::bind(section.address).await;
-            let listener = bound.map_err(system(&format!(
-                "[listen.http.{name}] cannot listen on {} (another program may: give another \
-                 address, or `--http 127.0.0.1:0`)",
-                section.address
-            )))?;
-            let options = HttpOptions {
-                connections: section.connections.max(1),
-                admin: Some(admin.clone()),
-                issuer: config.accounts.issuer.clone(),
-                #[cfg(feature = "passkeys")]
-                passkeys: config.site_passkeys()?,
-                return_to: section.return_to.clone(),
-                cookie_domain: section.cookie_domain.clone(),
-                mail: config.mail(name, section)?,
-                theme: config.theme(name, section)?,
-                tls: config.tls(name, section)?.map(Arc::new),
-                trusted_proxies: section.trusted_proxies.clone(),
-                parts: section.parts(),
-                basic: section.basic,
-                login_page: section.login_page.clone(),
-                ..HttpOptions::default()
-            };
-            listeners.http.push((listener, options));
-        }
-        for section in config.dovecot.values() {
-            let bound = socket(&section.path, section.mode.0, &section.owner, &section.group)?;
-            let options = dovecot::DovecotOptions {
-                on_fault: section.on_fault,
-                trust_client_certificates: section.trust_client_certificates,
-                connections: section.connections.max(1),
-                pending: section.pending.max(1),
-                handovers: handovers.clone(),
-                ..dovecot::DovecotOptions::default()
-            };
-            listeners.dovecot.push((bound, options));
-        }
-        for (name, section) in &config.dovecot_master {
-            let owners = section.owners.iter().map(|owner| user_id(owner));
-            let owners = owners.collect::<Result<_, _>>().map_err(|why| {
-                Fault::unavailable(format!("[listen.dovecot-master.{name}] owners: {why}"))
-            })?;
-            let bound = socket(&section.path, section.mode.0, &section.owner, &section.group)?;
-            let options = MasterOptions {
-                userdb: section.fields.clone(),
-                owners,
-                handovers: handovers.clone().unwrap_or_default(),
-                connections: section.connections.max(1),
-                patience: Duration::from_secs(60),
-            };
-            listeners.dovecot_master.push((bound, Arc::new(options)));
-        }
-        for section in config.saslauthd.values() {
-            let bound = socket(&section.path, section.mode.0, &section.owner, &section.group)?;
-            let options = saslauthd::SaslauthdOptions {
-                connections: section.connections.max(1),
-                ..saslauthd::SaslauthdOptions::default()
-            };
-            listeners.saslauthd.push((bound, options));
-        }
-        Ok(listeners)
-    }
-
-    /// The first HTTP listener with TLS, or without.
-    fn http_address(&self, tls: bool) -> Option<SocketAddr> {
-        let first = self.http.iter().find(|(_, options)| options.tls.is_some() == tls);
-        first.and_then(|(listener, _)| listener.local_addr().ok())
-    }
-
-    fn certificates(&self) -> Vec<Arc<Tls>> {
-        self.http.iter().filter_map(|(_, options)| options.tls.clone()).collect()
-    }
-
-    fn serve(self, engine: &Arc<Engine>, config: &Config, stop: Stop) {
-        tokio::spawn(control::serve(self.control, Arc::clone(engine), stop.clone()));
-        for (listener, options) in self.http {
-            if let Ok(address) = listener.local_addr() {
-                let scheme = if options.tls.is_some() { "https" } else { "http" };
-                tracing::info!("{scheme}://{address}");
-                match options.tls.as_ref().map(|tls| tls.validity(engine.world.now().unix)) {
-                    Some(Ok(said)) => tracing::info!("{said}"),
-                    Some(Err(said)) => tracing::warn!("{said}"),
-                    None => {}
-                }
-                if options.tls.is_none() && !address.ip().to_canonical().is_loopback() {
-                    tracing::warn!(
-                        "http://{address} has no TLS: passwords that come from other machines cross \
-                         the network in clear text; give it `tls = {{ certificate, key }}`, or listen on loopback, \
-                         behind a proxy with TLS"
-                    );
-                }
-            }
-            tokio::spawn(http::serve(listener, Arc::clone(engine), options, stop.clone()));
-        }
-        for (socket, options) in self.dovecot {
-            tracing::info!(path = %socket.path().display(), "dovecot");
-            tokio::spawn(dovecot::serve(socket, Arc::clone(engine), options, stop.clone()));
-        }
-        for (socket, options) in self.dovecot_master {
-            tracing::info!(path = %socket.path().display(), "dovecot-master");
-            tokio::spawn(master::serve(socket, Arc::clone(engine), options, stop.clone()));
-        }
-        for (socket, options) in self.saslauthd {
-            tracing::info!(path = %socket.path().display(), "saslauthd");
-            let (engine, stop) = (Arc::clone(engine), stop.clone());
-            tokio::spawn(async move {
-                if let Err(error) = saslauthd::serve(socket, engine, options, stop).await {
-                    tracing::error!(%error, "a saslauthd socket is not served any more");
-                }
-            });
-        }
-        tracing::info!(data = %config.data.display(), "ready");
-    }
 }
 
 /// `DIR/run/ready`: says where the server listens, for as long as it does.
@@ -513,28 +458,51 @@ pub fn lock(data: &Path) -> Result<File, StartError> {
     Ok(file)
 }
 
+/// Changes the level of the log, once there is one.
+static LEVEL: OnceLock<Box<dyn Fn(LevelFilter) + Send + Sync>> = OnceLock::new();
+
 fn log_as(log: &LogSection) {
-    use tracing_subscriber::filter::LevelFilter;
-    let level = match log.level {
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::TRACE)
+        .with_target(false)
+        .with_ansi(ansi)
+        .with_writer(std::io::stderr);
+    let level = level(log.level);
+    match log.format {
+        LogFormat::Text => log_to(builder.finish(), level),
+        LogFormat::Json => log_to(builder.json().finish(), level),
+    }
+}
+
+fn log_to<S>(subscriber: S, level: LevelFilter)
+where
+    S: tracing::Subscriber + for<'s> LookupSpan<'s> + Send + Sync + 'static,
+{
+    let (level, handle) = reload::Layer::new(level);
+    // A second server in one process (a test) logs as the first does.
+    if subscriber.with(level).try_init().is_ok() {
+        let _ = LEVEL.set(Box::new(move |level| drop(handle.reload(level))));
+    }
+}
+
+/// Logs at this level from now on.
+pub(crate) fn log_at(wanted: LogLevel) {
+    if let Some(change) = LEVEL.get() {
+        change(level(wanted));
+    }
+}
+
+fn level(level: LogLevel) -> LevelFilter {
+    match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,
         LogLevel::Info => LevelFilter::INFO,
         LogLevel::Debug => LevelFilter::DEBUG,
-    };
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_target(false)
-        .with_ansi(ansi)
-        .with_writer(std::io::stderr);
-    // A second server in one process (a test) logs as the first does.
-    let _ = match log.format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
+    }
 }
 
-fn system(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
+pub(crate) fn system(what: &str) -> impl FnOnce(std::io::Error) -> StartError {
     let what = what.to_owned();
     move |error| StartError::System { what, error }
 }

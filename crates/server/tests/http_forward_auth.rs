@@ -313,8 +313,9 @@ async fn a_session_counts_where_the_policy_says_so() {
     let engine = std::sync::Arc::get_mut(&mut place.engine).unwrap();
     let world = engine.world;
     let portal = countersign_server::realm::ServerRealm::new(engine.store.clone(), world, 60);
-    let portal = std::mem::replace(&mut engine.portal, countersign::Portal::new(portal));
-    engine.portal = portal.under(policy);
+    let portal = engine.portal.swap(std::sync::Arc::new(countersign::Portal::new(portal)));
+    let portal = std::sync::Arc::into_inner(portal).unwrap();
+    engine.portal.store(std::sync::Arc::new(portal.under(policy)));
     let options = HttpOptions {
         trusted_proxies: TrustedProxies::of(["127.0.0.1"]).unwrap(),
         login_page: Some(LoginPage::of("/login").unwrap()),

@@ -192,11 +192,11 @@ async fn changes_by_another_process_count_at_once_when_it_says_so() {
     assert_eq!(login(data, "ada", "countess of lovelace").await, "NO");
     let password = Some(Secret::from("countess of lovelace"));
     admin.add_user(NewUser { password, ..NewUser::named("ada") }).await.unwrap();
-    assert!(matches!(poke(data).await, Told::Done));
+    assert!(matches!(poke(data).await, Told::Done(_)));
     assert_eq!(login(data, "ada", "countess of lovelace").await, "OK");
     let disable = || UserChange { enabled: Some(false), ..UserChange::default() };
     admin.change_user("ada", disable()).await.unwrap();
-    assert!(matches!(poke(data).await, Told::Done));
+    assert!(matches!(poke(data).await, Told::Done(_)));
     assert_eq!(login(data, "ada", "countess of lovelace").await, "NO");
 
     // Without a word it takes a moment.
@@ -220,8 +220,11 @@ async fn the_control_socket_bears_nonsense() {
     for (sent, said) in [
         ("refresh\n", "ok\n"),
         ("refresh", "ok\n"),
-        ("\n", "error unknown command; there are: refresh, reopen\n"),
-        (&*"x".repeat(10_000), "error unknown command; there are: refresh, reopen\n"),
+        ("\n", "error \"unknown command; there are: refresh, reopen, reload, status\"\n"),
+        (
+            &*"x".repeat(10_000),
+            "error \"unknown command; there are: refresh, reopen, reload, status\"\n",
+        ),
     ] {
         let mut stream = UnixStream::connect(&path).await.unwrap();
         let mut reply = String::new();

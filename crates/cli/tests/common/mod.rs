@@ -119,8 +119,17 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) fn on(folder: &Folder) -> Self {
+        Self::with(folder, &["--http", "127.0.0.1:0"])
+    }
+
+    pub(crate) fn with(folder: &Folder, more: &[&str]) -> Self {
         let mut command = command();
-        command.args(["serve", "--http", "127.0.0.1:0", "--data"]).arg(folder.path());
+        command.args(["serve", "--data"]).arg(folder.path()).args(more);
+        Self::by(command, folder)
+    }
+
+    /// By a command that becomes a server on this folder.
+    pub(crate) fn by(mut command: Command, folder: &Folder) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap();
@@ -137,6 +146,13 @@ impl Server {
             std::thread::yield_now();
         };
         Self { child, url }
+    }
+}
+
+impl Server {
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, signal).unwrap();
     }
 }
 

@@ -13,7 +13,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{CredentialKind, KindSet};
+use countersign::{CredentialKind, KindSet, Portal};
 use countersign_sasl::EXTERNAL;
 use countersign_wire::dovecot::{MechanismFlag, MechanismOffer};
 use tokio::sync::Semaphore;
@@ -21,7 +21,8 @@ use tokio::sync::Semaphore;
 use self::handover::Handovers;
 use crate::engine::Engine;
 use crate::front::socket::Socket;
-use crate::front::{Stop, next_connection};
+use crate::front::{Gauge, Stop, next_connection};
+use crate::realm::ServerRealm;
 
 /// How a listener behaves.
 #[derive(Clone, Debug)]
@@ -40,6 +41,8 @@ pub struct DovecotOptions {
     pub patience: Duration,
     /// Where logins wait that a client hands over (`nologin` not said); none: nobody could ask for them.
     pub handovers: Option<Handovers>,
+    /// How many connections are open.
+    pub open: Gauge,
 }
 
 impl Default for DovecotOptions {
@@ -51,6 +54,7 @@ impl Default for DovecotOptions {
             pending: 1024,
             patience: Duration::from_secs(60),
             handovers: None,
+            open: Gauge::default(),
         }
     }
 }
@@ -69,7 +73,8 @@ pub enum OnFault {
 /// Serves a socket until it is told to stop, and then finishes the logins that have begun.
 pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions, mut stop: Stop) {
     let slots = Arc::new(Semaphore::new(options.connections));
-    let shared = Arc::new(Shared { offers: offers(&engine, &options), options });
+    let mut portal = engine.portal.load_full();
+    let mut shared = Arc::new(Shared { offers: offers(&portal, &options), options });
     let mut serial: u32 = 0;
     loop {
         let accept = socket.listener.accept();
@@ -77,10 +82,17 @@ pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions,
         let Some(next) = next else { return };
         let Some((slot, (stream, _))) = next else { continue };
         serial = serial.wrapping_add(1);
+        if !Arc::ptr_eq(&portal, &engine.portal.load()) {
+            // The configuration was read anew, and may offer other mechanisms.
+            portal = engine.portal.load_full();
+            let options = shared.options.clone();
+            shared = Arc::new(Shared { offers: offers(&portal, &options), options });
+        }
+        let open = shared.options.open.enter();
         let (engine, shared, stop) = (Arc::clone(&engine), Arc::clone(&shared), stop.clone());
         tokio::spawn(async move {
             connection::serve(stream, serial, &engine, &shared, stop).await;
-            drop(slot);
+            drop((slot, open));
         });
     }
 }
@@ -98,10 +110,10 @@ fn supports() -> KindSet {
 }
 
 /// The mechanisms to announce: those of the protocol page that a checker here can serve.
-fn offers(engine: &Engine, options: &DovecotOptions) -> Vec<MechanismOffer<'static>> {
+fn offers(portal: &Portal<ServerRealm>, options: &DovecotOptions) -> Vec<MechanismOffer<'static>> {
     let supports = supports();
-    let carried = engine.portal.mechanisms(&supports);
-    let external = options.trust_client_certificates && engine.portal.offers(&EXTERNAL.name);
+    let carried = portal.mechanisms(&supports);
+    let external = options.trust_client_certificates && portal.offers(&EXTERNAL.name);
     let mut offers = Vec::new();
     for name in ["PLAIN", "LOGIN"] {
         if carried.iter().any(|carried| carried == name) {

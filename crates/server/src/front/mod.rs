@@ -9,6 +9,7 @@ pub mod tls;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -38,6 +39,42 @@ pub(crate) async fn next_connection<S>(
     }
     Some(accepted.ok())
 }
+
+/// How many connections of a listener are open. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Gauge(Arc<AtomicUsize>);
+
+/// One connection of a [`Gauge`], for as long as it lives.
+#[derive(Debug)]
+pub struct Entered(Gauge);
+
+impl Gauge {
+    /// One more.
+    pub fn enter(&self) -> Entered {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Entered(self.clone())
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Two are equal if they count together.
+impl PartialEq for Gauge {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Gauge {}
 
 /// Tells every front end to stop, and waits until all have.
 #[derive(Debug)]

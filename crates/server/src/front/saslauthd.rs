@@ -26,7 +26,7 @@ use zeroize::Zeroize;
 use crate::audit::Ledger;
 use crate::engine::{Engine, Turn, Unsettled, malformed};
 use crate::front::socket::Socket;
-use crate::front::{Stop, next_connection};
+use crate::front::{Entered, Gauge, Stop, next_connection};
 use crate::realm::Decision;
 
 /// How a listener behaves.
@@ -36,11 +36,13 @@ pub struct SaslauthdOptions {
     pub connections: usize,
     /// How long a client may take for its request (S24).
     pub patience: Duration,
+    /// How many connections are open.
+    pub open: Gauge,
 }
 
 impl Default for SaslauthdOptions {
     fn default() -> Self {
-        Self { connections: 8192, patience: Duration::from_secs(30) }
+        Self { connections: 8192, patience: Duration::from_secs(30), open: Gauge::default() }
     }
 }
 
@@ -66,7 +68,8 @@ pub async fn serve(
         let next = next_connection(&slots, socket.path(), &mut stop, accept(&listener)).await;
         let Some(next) = next else { return Ok(()) };
         let Some((slot, stream)) = next else { continue };
-        let serving = Serving { engine: Arc::clone(&engine), stop: stop.clone(), slot };
+        let held = (slot, options.open.enter());
+        let serving = Serving { engine: Arc::clone(&engine), stop: stop.clone(), held };
         serving.at_once(stream, &mut buffer, options.patience);
     }
 }
@@ -92,7 +95,7 @@ struct Serving {
     /// Held so that a stop waits for this connection's login.
     stop: Stop,
     #[expect(dead_code, reason = "held so that connections are counted")]
-    slot: OwnedSemaphorePermit,
+    held: (OwnedSemaphorePermit, Entered),
 }
 
 type Running = Pin<Box<dyn Future<Output = Unsettled<Decision>> + Send>>;

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
@@ -31,12 +32,20 @@ pub struct SocketOptions {
     pub group: Option<String>,
 }
 
-/// A socket that removes its file when it is dropped.
+/// A socket. Its file goes with the last that shares it.
 #[derive(Debug)]
 pub struct Socket {
     /// The listener.
     pub listener: UnixListener,
+    file: Arc<SocketFile>,
+}
+
+/// The file of a socket.
+#[derive(Debug)]
+struct SocketFile {
     path: PathBuf,
+    /// Whether we made it. One that systemd passed is systemd's.
+    ours: bool,
 }
 
 /// Why there is no socket.
@@ -76,23 +85,60 @@ impl Socket {
         refuse_a_living_one(path).map_err(&fail)?;
         let _ = std::fs::remove_file(&being_made);
         let listener = bind_closed(&being_made).map_err(io("cannot bind"))?;
-        let made = Socket { listener, path: being_made.clone() };
-        give_to(&being_made, options).map_err(&fail)?;
-        std::fs::rename(&being_made, path).map_err(io("cannot move it into place"))?;
-        let mut made = made;
-        made.path.clone_from(path);
-        Ok(made)
+        let unfinished = SocketFile { path: being_made, ours: true };
+        give_to(&unfinished.path, options).map_err(&fail)?;
+        std::fs::rename(&unfinished.path, path).map_err(io("cannot move it into place"))?;
+        Ok(Self { listener, file: Arc::new(SocketFile { path: path.clone(), ours: true }) })
+    }
+
+    /// A socket that systemd made, with the mode and owner that its unit says. Must be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// When it is no listening unix socket.
+    pub fn passed(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+        let path = listener.local_addr()?.as_pathname().map(Path::to_owned).unwrap_or_default();
+        let listener = UnixListener::from_std(listener)?;
+        Ok(Self { listener, file: Arc::new(SocketFile { path, ours: false }) })
+    }
+
+    /// The same socket, once more: what connects goes to whoever accepts first.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no descriptor left.
+    pub fn share(&self) -> io::Result<Self> {
+        let listener = self.listener.as_fd().try_clone_to_owned()?;
+        let listener = UnixListener::from_std(listener.into())?;
+        Ok(Self { listener, file: Arc::clone(&self.file) })
+    }
+
+    /// The same socket, once more, from now on with this mode and owner. One that systemd made keeps what it
+    /// has.
+    ///
+    /// # Errors
+    ///
+    /// A sentence that names the path and the remedy.
+    pub fn again(&self, options: &SocketOptions) -> Result<Self, SocketError> {
+        let fail = |what: String| SocketError { path: options.path.clone(), what };
+        let shared = self.share().map_err(|error| fail(format!("cannot share it: {error}")))?;
+        if self.file.ours {
+            give_to(&options.path, options).map_err(fail)?;
+        }
+        Ok(shared)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
     }
 }
 
-impl Drop for Socket {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
+        if self.ours {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 

@@ -51,6 +51,7 @@ async fn both(patience: Duration) -> Place {
         handovers,
         connections: 16,
         patience,
+        open: Default::default(),
     };
     let engine = Arc::clone(&place.engine);
     tokio::spawn(master::serve(socket.unwrap(), engine, Arc::new(options), stop));

@@ -76,7 +76,7 @@ impl Place {
         let open = || Audit::open(&folder.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
         let engine = Engine {
             throttle: Arc::new(countersign_server::throttle::Throttle::new(Default::default())),
-            portal,
+            portal: Arc::new(portal).into(),
             groups: Groups::new(store.clone(), &GroupsSection::default()),
             sessions: Sessions::new(store.clone()),
             minds: Arc::default(),
@@ -86,7 +86,7 @@ impl Place {
             metrics: Metrics::new(true),
             world,
             pending: Pending::new(1, PendingLimits::default()),
-            step_deadline,
+            step_deadline: step_deadline.into(),
         };
         let (stopper, stop) = Stopper::new();
         Self { folder, engine: Arc::new(engine), gate, stopper, stop: Some(stop) }

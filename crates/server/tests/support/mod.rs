@@ -108,13 +108,13 @@ impl Place {
         metrics.enabled = true;
         let engine = Engine {
             throttle: Arc::new(countersign_server::throttle::Throttle::new(Default::default())),
-            portal,
+            portal: Arc::new(portal).into(),
             store: store.clone(),
             audit: wishes.audit.unwrap_or_else(opened),
             metrics,
             world,
             pending: Pending::new(wishes.node, wishes.pending),
-            step_deadline: PATIENCE,
+            step_deadline: PATIENCE.into(),
             groups: Groups::new(store.clone(), &GroupsSection::default()),
             sessions: Sessions::new(store.clone()),
             minds: Arc::default(),

@@ -25,7 +25,7 @@ use super::handover::{Handed, Handovers, Origin};
 use super::userdb::{Userdb, matches};
 use crate::engine::Engine;
 use crate::front::socket::Socket;
-use crate::front::{Stop, next_connection};
+use crate::front::{Gauge, Stop, next_connection};
 
 /// How a listener behaves.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub struct MasterOptions {
     pub connections: usize,
     /// How long a client may take for its greeting, for the rest of a line, and to read its replies.
     pub patience: Duration,
+    /// How many connections are open.
+    pub open: Gauge,
 }
 
 /// Serves a socket until it is told to stop.
@@ -57,6 +59,7 @@ pub async fn serve(
         let Some(next) = next else { return };
         let Some((slot, (stream, _))) = next else { continue };
         let (engine, options, mut stop) = (Arc::clone(&engine), Arc::clone(&options), stop.clone());
+        let open = options.open.enter();
         tokio::spawn(async move {
             let peer = stream.peer_cred().ok();
             let uid = peer.map(|peer| peer.uid());
@@ -66,7 +69,7 @@ pub async fn serve(
             let mut connection = Connection { stream, engine, options, rights, pid, output };
             // An error means that the client is gone or does not read; there is nobody to tell.
             let _ = connection.run(&mut stop).await;
-            drop(slot);
+            drop((slot, open));
         });
     }
 }

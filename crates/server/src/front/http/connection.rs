@@ -90,7 +90,7 @@ async fn converse(
     router: TowerToHyperService<axum::Router>,
     _slot: OwnedSemaphorePermit,
 ) {
-    let _open = Open::count(&app.engine);
+    let _open = (Open::count(&app.engine), app.options.open.enter());
     // Replies are written whole; waiting to fill a packet only delays them.
     let _ = stream.set_nodelay(true);
     let stream = Impatient { stream, limit: app.options.write_timeout, stalled: None };

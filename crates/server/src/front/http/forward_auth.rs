@@ -162,7 +162,7 @@ fn suffices(app: &App, client: &Client, live: &LiveSession, wanted: &Wanted) -> 
     let peer = client.peer(&wanted.service, KindSet::none());
     let proofs = live.login.proofs.iter().map(String::as_str);
     let portal = &app.engine.portal;
-    portal.suffices(&peer, &live.who, proofs, live.login.complete).map_err(|denial| {
+    portal.load().suffices(&peer, &live.who, proofs, live.login.complete).map_err(|denial| {
         match denial.reason {
             // Another login, with more factors, would help.
             Reason::NotEnrolled => No::Unknown(None),

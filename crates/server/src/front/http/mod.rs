@@ -55,8 +55,8 @@ pub use view::{
 
 use crate::admin::Admin;
 use crate::engine::Engine;
-use crate::front::Stop;
 use crate::front::tls::Tls;
+use crate::front::{Gauge, Stop};
 use client::Client;
 
 /// Limits of the listener, and what it serves besides logins.
@@ -99,6 +99,8 @@ pub struct HttpOptions {
     /// The site's passkeys, to be enrolled on the account page.
     #[cfg(feature = "passkeys")]
     pub passkeys: Option<countersign_checkers::factors::Passkeys>,
+    /// How many connections are open.
+    pub open: Gauge,
 }
 
 impl Default for HttpOptions {
@@ -123,6 +125,7 @@ impl Default for HttpOptions {
             issuer: "Countersign".to_owned(),
             #[cfg(feature = "passkeys")]
             passkeys: None,
+            open: Gauge::default(),
         }
     }
 }
