@@ -1,9 +1,11 @@
 //! Countersign against the software that people run it with. `cargo xtask test` installs
 //! what is needed; alone: `cargo test -p countersign-interop --test peers [NAME-PART]`.
 
+mod browser;
 mod http;
 mod mail;
 mod mailboxes;
+mod pages;
 mod reference;
 mod sasl;
 mod terminal;
@@ -21,6 +23,7 @@ fn main() -> ExitCode {
         sasl::CASES,
         http::CASES,
         terminal::CASES,
+        pages::CASES,
         web::CASES,
     ]
     .concat();

@@ -270,14 +270,15 @@ async fn round(
     screen: Screen<'_>,
 ) -> Result<Response, Problem> {
     let user = errand.user.as_deref();
-    let about = Context { user, error: screen.error, opened: screen.opened };
+    let about =
+        Context { user, error: screen.error, opened: screen.opened, waits: screen.id.is_some() };
     let sheet = Sheet::of(ask, visit.language, &about);
     let mut away = sheet.away.clone();
     away.extend(errand.return_to.as_ref().map(|allowed| allowed.as_str().to_owned()));
     let first = screen.id.is_none();
     let named = ask.round.question("username").is_some();
     let context = context! {
-        opens => sheet.opens() && screen.opened.is_none(),
+        opens => sheet.opens(&about),
         sheet => Value::from(Serde(&sheet)),
         check => visit.token(visit.before()).await?,
         login => screen.id.map(|id| id.to_string()),

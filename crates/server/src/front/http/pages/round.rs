@@ -87,6 +87,8 @@ pub(super) struct Context<'a> {
     pub(super) error: Option<(&'a str, String)>,
     /// Only this way is shown: an alternative, or with `None` within what is asked in any case.
     pub(super) opened: Option<Option<usize>>,
+    /// Whether a login waits for the answers: then a challenge is good, and a key can be asked for at once.
+    pub(super) waits: bool,
 }
 
 impl Sheet {
@@ -138,11 +140,11 @@ impl Sheet {
             let questions = round.questions.iter().filter(of_it).enumerate();
             let fields: Vec<_> =
                 questions.map(|(n, question)| make(question, Some(index), n)).collect();
-            let waits = fields.iter().any(Field::is_opened_by_a_button);
+            let opens = fields.iter().any(|field| field.opens(context));
             sheet.groups.push(Alternative {
                 index,
                 title: language.text(&group.title).to_owned(),
-                opens: waits && context.opened.is_none(),
+                opens,
                 wrong: fields.iter().any(|field| field.error.is_some()),
                 fields,
             });
@@ -154,8 +156,8 @@ impl Sheet {
     }
 
     /// Whether the only way on is a button that opens it.
-    pub(super) fn opens(&self) -> bool {
-        self.groups.is_empty() && self.fields.iter().any(Field::is_opened_by_a_button)
+    pub(super) fn opens(&self, context: &Context<'_>) -> bool {
+        self.groups.is_empty() && self.fields.iter().any(|field| field.opens(context))
     }
 
     /// The first field with an error gets the focus, else the first that is empty.
@@ -172,8 +174,14 @@ impl Sheet {
 }
 
 impl Field {
-    fn is_opened_by_a_button(&self) -> bool {
-        matches!(self.look, "key" | "away")
+    /// Whether it is asked only when somebody presses its button: a key whose challenge would be nobody's,
+    /// and another site.
+    fn opens(&self, context: &Context<'_>) -> bool {
+        match self.look {
+            "key" => !context.waits && context.opened.is_none(),
+            "away" => true,
+            _ => false,
+        }
     }
 }
 
