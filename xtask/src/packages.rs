@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 17] = [
+const INSTALLED: [(&str, &str); 19] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("sasl2-bin", "testsaslauthd"),
@@ -19,6 +19,8 @@ const INSTALLED: [(&str, &str); 17] = [
     ("sqlite3", "sqlite3"),
     ("tmux", "tmux"),
     ("curl", "curl"),
+    ("chromium", "chromium"),
+    ("chromium-driver", "chromedriver"),
     ("dovecot-imapd", "/usr/lib/dovecot/imap"),
     ("dovecot-lmtpd", "/usr/lib/dovecot/lmtp"),
     ("libnginx-mod-mail", "/usr/lib/nginx/modules/ngx_mail_module.so"),

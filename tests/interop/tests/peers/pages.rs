@@ -178,7 +178,18 @@ fn one_time_codes(stage: &Stage) -> Outcome {
     browser.fill("input[autocomplete=one-time-code]", &code(&secret, 30)?)?;
     browser.click("button.primary")?;
     browser.at("/account")?;
-    browser.says("last used")
+    browser.says("last used")?;
+
+    // On the day on which the telephone is lost.
+    browser.click("form[action='/account/recovery'] button")?;
+    let recovery = browser.text_of(".codes li")?;
+    browser.forget()?;
+    log_in(&browser, &base, PASSWORD)?;
+    browser.click("details.letters summary")?;
+    browser.fill("details.letters input", &recovery)?;
+    browser.click("button.primary")?;
+    browser.at("/account")?;
+    browser.says("Codes that are left: 9")
 }
 
 fn passkeys(stage: &Stage) -> Outcome {

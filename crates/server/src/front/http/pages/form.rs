@@ -28,8 +28,10 @@ pub(super) enum Shape {
     Value,
     /// A text; empty: no answer.
     Optional,
-    /// A code that people type with gaps.
+    /// A code that people type with gaps; empty: no answer.
     Code,
+    /// The same question in a field that takes letters.
+    Letters,
     /// A language.
     Language,
     /// `yes`; anything else is no.
@@ -53,10 +55,11 @@ pub(super) struct Given {
     pub(super) language: Option<String>,
 }
 
-const SHAPES: [(Shape, &str); 8] = [
+const SHAPES: [(Shape, &str); 9] = [
     (Shape::Value, "v"),
     (Shape::Optional, "o"),
     (Shape::Code, "t"),
+    (Shape::Letters, "s"),
     (Shape::Language, "l"),
     (Shape::YesNo, "y"),
     (Shape::Choice, "c"),
@@ -133,14 +136,15 @@ impl Form {
                     given.language = value.to_str().map(str::to_owned);
                     given.push(question, value);
                 }
-                Shape::Optional | Shape::Choice if value.is_empty() => {}
+                Shape::Optional | Shape::Choice | Shape::Code | Shape::Letters
+                    if value.is_empty() => {}
                 Shape::Choice => {
                     let index = value.to_str().and_then(|index| index.parse().ok());
                     // The core tells what is no option.
                     given.push(question, Answer::Choice(index.unwrap_or(usize::MAX)));
                 }
                 Shape::YesNo => given.push(question, value.expose() == b"yes"),
-                Shape::Code => given.push(question, without_gaps(&value)),
+                Shape::Code | Shape::Letters => given.push(question, without_gaps(&value)),
                 Shape::Value | Shape::Optional | Shape::New => given.push(question, value),
             }
         }
@@ -215,6 +219,15 @@ mod tests {
         assert_eq!(answers.find("none"), None);
         assert_eq!((answers.text("new-password"), given.differ), (Some("ä"), None));
         assert_eq!(answers.find("check"), None);
+    }
+
+    #[test]
+    fn a_code_is_in_one_of_two_fields() {
+        assert_eq!(given("-.t.otp=123+456&-.s.otp=").answers.text("otp"), Some("123456"));
+        assert_eq!(given("-.t.otp=&-.s.otp=ab-cd").answers.text("otp"), Some("abcd"));
+        assert_eq!(given("-.t.otp=&-.s.otp=").answers.find("otp"), None);
+        // Both: two answers, which the core refuses.
+        assert_eq!(given("-.t.otp=1&-.s.otp=2").answers.iter().count(), 2);
     }
 
     #[test]

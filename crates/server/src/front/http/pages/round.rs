@@ -65,6 +65,8 @@ struct Field {
     autocomplete: &'static str,
     /// The name of the second field of a new password.
     again: String,
+    /// The name of a second field for codes with letters, where the first has the keys of a telephone.
+    letters: String,
     error: Option<String>,
     /// What the answer is about: text to be shown, or a key's challenge.
     challenge: Option<String>,
@@ -259,7 +261,13 @@ fn field(
     };
     match question.kind {
         // A code is used up when it is read over a shoulder, and people must see what they type.
-        Kind::Otp => (field.kind, field.inputmode) = ("text", "numeric"),
+        Kind::Otp => {
+            (field.kind, field.inputmode) = ("text", "numeric");
+            if !digits && !question.optional {
+                field.letters = field_name(group, Shape::Letters, &question.name);
+                field.required = false;
+            }
+        }
         Kind::Pin => field.inputmode = if digits { "numeric" } else { "" },
         Kind::NewPassphrase => {
             field.again = field_name(group, Shape::Again, &question.name);
