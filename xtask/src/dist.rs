@@ -49,6 +49,7 @@ fn fill(tree: &Tree, binary: &Path) -> Result<(), String> {
     }
     for (from, to) in [
         ("countersign.service", "usr/lib/systemd/system/countersign.service"),
+        ("countersign.socket", "usr/lib/systemd/system/countersign.socket"),
         ("countersign.sysusers", "usr/lib/sysusers.d/countersign.conf"),
         ("debian/copyright", "usr/share/doc/countersign/copyright"),
     ] {

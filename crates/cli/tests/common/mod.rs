@@ -124,14 +124,14 @@ impl Server {
 
     pub(crate) fn with(folder: &Folder, more: &[&str]) -> Self {
         let mut command = command();
-        command.args(["serve", "--data"]).arg(folder.path()).args(more);
+        command.args(["serve", "--data"]).arg(folder.path()).args(more).stdin(Stdio::null());
         Self::by(command, folder)
     }
 
     /// By a command that becomes a server on this folder.
     pub(crate) fn by(mut command: Command, folder: &Folder) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap();
         let ready = folder.path().join("run/ready");
         let deadline = Instant::now() + DEADLINE;
@@ -153,6 +153,12 @@ impl Server {
     pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// Sends a signal, and waits for the end that it brings.
+    pub(crate) fn ends(mut self, signal: rustix::process::Signal) {
+        self.signal(signal);
+        self.child.wait().unwrap();
     }
 }
 
