@@ -157,6 +157,7 @@ impl Live {
             }
         };
         // From here on nothing fails that could leave half of each.
+        engine.throttle.follow(config.throttle.rules());
         engine.portal.store(Arc::new(portal));
         engine.step_deadline.set(config.limits.step_deadline.0);
         self.keep.store(config.audit.keep, Ordering::Relaxed);
@@ -237,13 +238,13 @@ fn sections(config: &Config) -> Sections {
         ("[store]", format!("{:?}", config.store), Change::Restart),
         ("[audit] enabled", config.audit.enabled.to_string(), Change::Restart),
         ("[metrics]", format!("{:?}", config.metrics), Change::Restart),
-        ("[throttle]", format!("{:?}", config.throttle), Change::Restart),
         ("[groups]", format!("{:?}", config.groups), Change::Restart),
         ("[log] format", format!("{:?}", config.log.format), Change::Restart),
         ("[limits], other than `step_deadline`,", resources, Change::Restart),
         ("audit", format!("{:?}", config.audit), Change::Reload),
         ("limits.step_deadline", format!("{:?}", limits.step_deadline), Change::Reload),
         ("sessions", format!("{:?}", config.sessions), Change::Reload),
+        ("throttle", format!("{:?}", config.throttle), Change::Reload),
         ("accounts", format!("{:?}", config.accounts), Change::Reload),
         ("log.level", format!("{:?}", config.log.level), Change::Reload),
         ("checkers", format!("{:?}", config.checkers), Change::Reload),

@@ -159,7 +159,7 @@ impl Config {
         let sections = Sections::deserialize(Deserializer::from(table))?;
         let places: Vec<_> =
             checkers.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
-        let policy = sections.policy.read(&places)?;
+        let mut policy = sections.policy.read(&places)?;
         let checkers = in_order(checkers, &policy.policy);
         let groups =
             sections.groups.unwrap_or_else(|| Spanned::new(0..0, GroupsSection::default()));
@@ -178,6 +178,7 @@ impl Config {
                 .map_or(store.span().end, |line| store.span().start + line);
         let store = store.get_ref().location(data);
         let store = store.map_err(|why| ConfigError::at(header, format!("[store] {why}")))?;
+        policy.name_groups(groups.get_ref())?;
         let listen = sections.listen.unwrap_or_else(ListenSection::built_in);
         check_retention(&sections.audit)?;
         let throttle = sections.throttle.map_or_else(

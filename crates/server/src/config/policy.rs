@@ -4,7 +4,8 @@
 //! are refused: a rule that never decides anything, one that speaks before its condition can be known,
 //! one under which nobody could log in.
 
-use std::fmt;
+mod words;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -14,10 +15,12 @@ use countersign::{
 };
 use ipnet::IpNet;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::ConfigError;
+use crate::groups::GroupsSection;
+pub use words::NetworkWord;
+use words::{AskedWord, FactorWord, OneOrMore, OrderWord, PlaintextWord, TransportWord};
 
 /// `[policy]`
 #[derive(Debug, Default, Deserialize)]
@@ -127,6 +130,29 @@ impl PolicySection {
             return Err(ConfigError::at(span.clone(), message).with_help(help));
         }
         Ok(Read { policy, order, places })
+    }
+}
+
+impl Read {
+    /// Puts names in the place of numbers of groups: checkers tell groups by name.
+    ///
+    /// # Errors
+    ///
+    /// A number that has no name in the configuration.
+    pub(super) fn name_groups(&mut self, groups: &GroupsSection) -> Result<(), ConfigError> {
+        for (rule, span) in self.policy.rules.iter_mut().zip(&self.places.rules) {
+            for group in &mut rule.when.groups {
+                let Ok(number) = group.parse::<u32>() else { continue };
+                let named = groups.map.iter().find(|(_, gid)| **gid == number);
+                let Some((name, _)) = named else {
+                    let message = format!("the group {number} has no name here");
+                    let help = format!("write its name, or `[groups] map = {{ NAME = {number} }}`");
+                    return Err(ConfigError::at(span.clone(), message).with_help(help));
+                };
+                group.clone_from(name);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -447,353 +473,5 @@ impl Places {
     }
 }
 
-/// One value, or a list.
-#[derive(Debug)]
-struct OneOrMore<T>(Vec<T>);
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMore<T> {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Reading<T>(std::marker::PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reading<T> {
-            type Value = OneOrMore<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text or a list of texts")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-                let text = serde::de::value::StrDeserializer::new(text);
-                Ok(OneOrMore(vec![T::deserialize(text)?]))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-                let mut all = Vec::new();
-                while let Some(one) = seq.next_element()? {
-                    all.push(one);
-                }
-                match all.is_empty() {
-                    true => Err(A::Error::custom("an empty list matches nobody; leave it out")),
-                    false => Ok(OneOrMore(all)),
-                }
-            }
-        }
-        from.deserialize_any(Reading(std::marker::PhantomData))
-    }
-}
-
-/// A network, or one address.
-#[derive(Debug, Clone, Copy)]
-pub struct NetworkWord(pub IpNet);
-
-impl<'de> Deserialize<'de> for NetworkWord {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let network = text.parse::<IpNet>().ok();
-        let network = network.or_else(|| text.parse::<std::net::IpAddr>().ok().map(IpNet::from));
-        network.map(|network| Self(network.trunc())).ok_or_else(|| {
-            D::Error::custom(format!("`{text}` is no network such as \"10.0.0.0/8\" or \"::1\""))
-        })
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum TransportWord {
-    Plain,
-    Local,
-    Tls,
-}
-
-impl From<TransportWord> for Transport {
-    fn from(word: TransportWord) -> Self {
-        match word {
-            TransportWord::Plain => Self::Plain,
-            TransportWord::Local => Self::Local,
-            TransportWord::Tls => Self::Tls,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum PlaintextWord {
-    Always,
-    Secured,
-    Never,
-}
-
-impl From<PlaintextWord> for Plaintext {
-    fn from(word: PlaintextWord) -> Self {
-        match word {
-            PlaintextWord::Always => Self::Always,
-            PlaintextWord::Secured => Self::Secured,
-            PlaintextWord::Never => Self::Never,
-        }
-    }
-}
-
-/// `policy.order`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum OrderWord {
-    #[default]
-    FirstKnown,
-    FirstSuccess,
-    All,
-}
-
-impl From<OrderWord> for Order {
-    fn from(word: OrderWord) -> Self {
-        match word {
-            OrderWord::FirstKnown => Self::FirstKnown,
-            OrderWord::FirstSuccess => Self::FirstSuccess,
-            OrderWord::All => Self::All,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum ThenWord {
-    End,
-    Next,
-    Count,
-}
-
-impl From<ThenWord> for Then {
-    fn from(word: ThenWord) -> Self {
-        match word {
-            ThenWord::End => Self::End,
-            ThenWord::Next => Self::Next,
-            ThenWord::Count => Self::Count,
-        }
-    }
-}
-
-/// A checker's name, or a table with it and with what its results come to.
-#[derive(Debug)]
-struct AskedWord {
-    checker: String,
-    granted: Option<ThenWord>,
-    wrong: Option<ThenWord>,
-    unknown: Option<ThenWord>,
-    refused: Option<ThenWord>,
-    fault: Option<ThenWord>,
-}
-
-impl<'de> Deserialize<'de> for AskedWord {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(deny_unknown_fields)]
-        struct Table {
-            checker: String,
-            granted: Option<ThenWord>,
-            wrong: Option<ThenWord>,
-            unknown: Option<ThenWord>,
-            refused: Option<ThenWord>,
-            fault: Option<ThenWord>,
-        }
-        struct Reading;
-        impl<'de> Visitor<'de> for Reading {
-            type Value = AskedWord;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(
-                    "a checker such as \"accounts.main\", or { checker = \"…\", unknown = \"next\" }",
-                )
-            }
-
-            fn visit_str<E: Error>(self, name: &str) -> Result<Self::Value, E> {
-                Ok(AskedWord {
-                    checker: name.to_owned(),
-                    granted: None,
-                    wrong: None,
-                    unknown: None,
-                    refused: None,
-                    fault: None,
-                })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-                let table = Table::deserialize(serde::de::value::MapAccessDeserializer::new(map))?;
-                let Table { checker, granted, wrong, unknown, refused, fault } = table;
-                Ok(AskedWord { checker, granted, wrong, unknown, refused, fault })
-            }
-        }
-        from.deserialize_any(Reading)
-    }
-}
-
-/// `"any"`, `"password"`, `"otp?"`, or a list of which any one will do.
-#[derive(Debug)]
-struct FactorWord(Factor);
-
-impl<'de> Deserialize<'de> for FactorWord {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let words = OneOrMore::<String>::deserialize(from)?;
-        let words: Vec<_> =
-            words.0.iter().flat_map(|word| word.split('|')).map(str::trim).collect();
-        if words == ["any"] {
-            return Ok(Self(Factor::ANY));
-        }
-        if words.iter().any(|word| word.is_empty() || *word == "?" || *word == "any") {
-            return Err(D::Error::custom(
-                "a factor is a mechanism such as \"password\", several of which one will do \
-                 ([\"otp\", \"passkey\"]), or \"any\"",
-            ));
-        }
-        let marked = words.iter().filter(|word| word.ends_with('?')).count();
-        if marked != 0 && marked != words.len() {
-            return Err(D::Error::custom(
-                "either all or none of these have a question mark: whoever has one of them is asked \
-                 for one of them",
-            ));
-        }
-        let any_of = words.iter().map(|word| word.trim_end_matches('?').to_owned().into());
-        Ok(Self(Factor { any_of: any_of.collect(), only_enrolled: marked != 0 }))
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::registry::Registry;
-
-    fn parse(text: &str) -> Result<Config, String> {
-        let registry = Registry::built_in();
-        let path = Path::new("countersign.toml");
-        Config::parse(text, Path::new("/etc"), Path::new("/data"), &registry)
-            .map_err(|error| error.in_file(path, text).to_string())
-    }
-
-    #[test]
-    fn what_nobody_says_is_safe() {
-        let terms = parse("").unwrap().policy.terms;
-        assert_eq!(terms.plaintext, Some(Plaintext::Secured));
-        let require: Vec<_> = terms.require.iter().flatten().map(Factor::to_string).collect();
-        assert_eq!(require, ["any", "otp?|passkey?"]);
-        assert_eq!(terms.code_in_password, None);
-    }
-
-    #[test]
-    fn the_words_of_a_table() {
-        let text = r#"
-            [checker.accounts.main]
-            [checker.file.guests]
-            path = "guests"
-            [policy]
-            checkers = ["accounts.main"]
-            require = ["password", ["otp", "passkey"]]
-            plaintext = "never"
-            [[policy.rules]]
-            name = "inside"
-            service = ["IMAP", "pop3"]
-            network = "10.1.2.3/8"
-            transport = ["plain", "tls"]
-            plaintext = "always"
-            checkers = [{ checker = "accounts.main", fault = "next" }, "file.guests"]
-            [[policy.rules]]
-            group = "staff"
-            require = ["password", "otp?"]
-        "#;
-        let policy = parse(text).unwrap().policy;
-        let [inside, staff] = policy.rules.as_slice() else { panic!("{policy:?}") };
-        assert_eq!(inside.name, "rule `inside`");
-        assert_eq!(&*inside.when.services[0], "imap");
-        assert_eq!(inside.when.networks[0].to_string(), "10.0.0.0/8");
-        let checkers = inside.terms.checkers.as_ref().unwrap();
-        assert_eq!(checkers[0].1.fault, Then::Next);
-        assert_eq!(checkers[1].1, Order::FirstKnown.results());
-        assert_eq!((&*staff.name, &*staff.when.groups), ("rule 2", &["staff".to_owned()][..]));
-        let require = staff.terms.require.as_ref().unwrap();
-        assert!(!require[0].only_enrolled && require[1].only_enrolled);
-    }
-
-    #[test]
-    fn contradictions_are_shown_where_they_are() {
-        let rule = |text: &str| format!("[[policy.rules]]\n{text}");
-        for (text, expected) in [
-            (rule("group = \"staff\"\nplaintext = \"always\""), [":3", "before it is known who"]),
-            (rule("service = \"imap\""), [":1", "says nothing"]),
-            (rule("allow = false\nplaintext = \"never\""), [":1", "nothing else need be said"]),
-            (rule("require = []"), [":2", "no factor"]),
-            (rule("require = [\"otp\"]"), [":2", "does not say whose"]),
-            (rule("require = [\"password?\"]"), [":2", "first factor"]),
-            (rule("require = [\"password\", \"any\"]"), [":2", "put it first"]),
-            (rule("require = [\"password\", [\"otp?\", \"passkey\"]]"), [":2", "question mark"]),
-            (rule("mechanisms = []"), [":2", "no mechanism"]),
-            (rule("checkers = []"), [":2", "asks no checker"]),
-            (rule("checkers = [\"acounts.main\"]"), [":2", "`accounts.main`"]),
-            (rule("service = []\nallow = true"), [":2", "matches nobody"]),
-            (rule("network = \"10.0.0.0/33\"\nallow = true"), [":2", "no network"]),
-            (rule("transport = \"tsl\"\nallow = true"), [":2", "tls"]),
-            (rule("alow = true"), [":2", "`allow`"]),
-            (
-                rule("checkers = [{ checker = \"accounts.main\", granted = \"next\" }]"),
-                [":2", "always counts"],
-            ),
-            (
-                rule("checkers = [{ checker = \"accounts.main\", fault = \"count\" }]"),
-                [":2", "cannot be asked"],
-            ),
-            (
-                format!(
-                    "{}\n{}",
-                    rule("service = [\"imap\", \"pop3\"]\nallow = false"),
-                    rule("service = \"imap\"\nnetwork = \"10.0.0.0/8\"\nallow = true")
-                ),
-                [":4", "never decides"],
-            ),
-        ] {
-            let error = parse(&text).unwrap_err();
-            for part in expected {
-                assert!(error.contains(part), "{text}\n{error}\n{part}");
-            }
-        }
-        let many = rule("allow = true\n").repeat(2);
-        assert!(parse(&many).unwrap_err().contains("never decides"));
-        let many: String =
-            (0..65).map(|i| rule(&format!("service = \"s{i}\"\nallow = true\n"))).collect();
-        assert!(parse(&many).unwrap_err().contains("there may be 64"));
-    }
-
-    /// What shows only when it is known what the checkers offer.
-    #[test]
-    fn a_rule_under_which_nobody_could_log_in_is_refused() {
-        use countersign::{Identity, Password, PasswordStore, Secret, Verdict, Verified};
-        struct Anybody;
-        impl PasswordStore for Anybody {
-            async fn check(&self, login: &str, _: &Secret) -> Result<Verdict, countersign::Fault> {
-                Ok(Verdict::Is(Verified::vouch(Identity::named(login))))
-            }
-        }
-        let check = |text: &str| {
-            let text = format!("[checker.accounts.main]\n{text}");
-            let mut config = parse(&text).unwrap();
-            config.file = Some(("countersign.toml".into(), text));
-            let checker: Arc<dyn countersign::Checker> =
-                Arc::new(Password::new("accounts.main", Anybody));
-            config.portal((), [checker]).map(|portal| table(&portal)).map_err(|e| e.to_string())
-        };
-        let rows = check("[[policy.rules]]\nservice = \"imap\"\nmechanisms = [\"plain\"]").unwrap();
-        assert_eq!(rows[0].begins, ["PLAIN"]);
-        assert_eq!(rows[1].begins, ["password", "PLAIN", "LOGIN"]);
-        assert_eq!(rows[0].terms.plaintext, Some(Plaintext::Secured), "filled in");
-        for (text, expected) in [
-            ("[policy]\nrequire = [\"password\", \"otp\"]", "`otp`"),
-            ("[policy]\nmechanisms = [\"PLIAN\"]", "`PLAIN`"),
-            ("[policy]\nplaintext = \"never\"", "nobody could log in"),
-            ("[policy]\ncode_in_password = true\nrequire = [\"password\"]", "no code is required"),
-            (
-                "[[policy.rules]]\ntransport = \"plain\"\nmechanisms = [\"LOGIN\"]",
-                "nobody could log in",
-            ),
-        ] {
-            let error = check(text).unwrap_err();
-            assert!(error.contains(expected), "{text}\n{error}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,211 @@
+//! Guesses from addresses, with a clock that the test owns.
+
+use countersign::testing::StillWorld;
+use countersign::{KindSet, Peer};
+
+use super::*;
+
+/// A world, a throttle, and guesses from addresses.
+struct Stage {
+    throttle: Throttle,
+    now: Moment,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let now = Moment { steady_ms: 1_000_000, unix: 1_700_000_000 };
+        Self { throttle: Throttle::new(ThrottleRules::default()), now }
+    }
+
+    fn wait(&mut self, ms: u64) {
+        self.now.steady_ms += ms;
+        self.now.unix += i64::try_from(ms / 1000).unwrap();
+    }
+
+    fn with<T>(&self, from: &str, look: impl FnOnce(&Scene<'_>) -> T) -> T {
+        let mut peer = Peer::new("imap", KindSet::none());
+        peer.remote = from.parse().ok();
+        let world = StillWorld::default();
+        look(&Scene { now: self.now, ..Scene::of(&peer, &world) })
+    }
+
+    /// A guess; how long it has to wait, if it does.
+    fn guess(&self, user: &str, password: &str, from: &str, end: GuessEnd) -> Option<u64> {
+        self.with(from, |scene| match self.throttle.admit(scene, user, Some(password.as_bytes())) {
+            Ok(mark) => {
+                self.throttle.ended(scene, user, mark, end);
+                None
+            }
+            Err(denial) => {
+                assert_eq!(denial.reason, Reason::Throttled);
+                Some(u64::try_from(denial.retry_after.unwrap().as_millis()).unwrap())
+            }
+        })
+    }
+
+    fn wrong(&self, user: &str, password: &str, from: &str) -> Option<u64> {
+        self.guess(user, password, from, GuessEnd::Wrong)
+    }
+
+    fn right(&self, user: &str, from: &str) -> Option<u64> {
+        self.guess(user, "right", from, GuessEnd::Granted)
+    }
+}
+
+#[test]
+fn delays_double_up_to_below_postfix_s_patience() {
+    let mut stage = Stage::new();
+    for i in 0..4 {
+        assert_eq!(stage.wrong("ada", &i.to_string(), "192.0.2.1"), None);
+    }
+    let mut delays = Vec::new();
+    for i in 4..10 {
+        assert_eq!(stage.wrong("ada", &i.to_string(), "192.0.2.1"), None, "guess {i}");
+        let wait = stage.wrong("ada", "refused unseen", "192.0.2.1").unwrap();
+        delays.push(wait);
+        stage.wait(wait - 1);
+        assert_eq!(stage.right("ada", "192.0.2.1"), Some(1), "also a right one");
+        stage.wait(1);
+    }
+    assert_eq!(delays, [1000, 2000, 4000, 8000, 8000, 8000]);
+    assert_eq!(stage.throttle.stats(stage.now).refused, 12);
+    assert_eq!(stage.right("ada", "192.0.2.1"), None);
+    assert_eq!(stage.wrong("ada", "x", "192.0.2.1"), None);
+    assert_eq!(stage.right("ada", "192.0.2.1"), None, "whoever proved it begins anew");
+}
+
+#[test]
+fn nobody_is_locked_out_of_their_own_network() {
+    let stage = Stage::new();
+    for i in 0..200 {
+        stage.wrong("ada", &i.to_string(), "198.51.100.7");
+    }
+    assert!(stage.right("ada", "198.51.100.7").is_some());
+    assert_eq!(stage.right("ada", "192.0.2.1"), None);
+}
+
+#[test]
+fn the_same_wrong_password_is_one_failure() {
+    let stage = Stage::new();
+    for _ in 0..100 {
+        assert_eq!(stage.wrong("ada", "an old one", "192.0.2.1"), None);
+    }
+    let stats = stage.throttle.stats(stage.now);
+    assert_eq!((stats.wrong, stats.repeated), (100, 99));
+    // Of another user it is another.
+    assert_eq!(stage.wrong("bob", "an old one", "192.0.2.1"), None);
+    assert_eq!(stage.throttle.stats(stage.now).repeated, 99);
+}
+
+#[test]
+fn an_address_that_tries_many_users_is_delayed_and_so_is_a_network() {
+    let stage = Stage::new();
+    for i in 0..21 {
+        assert_eq!(stage.wrong(&format!("user{i}"), "spring", "192.0.2.1"), None, "{i}");
+    }
+    assert!(stage.wrong("user99", "spring", "192.0.2.1").is_some());
+    assert_eq!(stage.wrong("user99", "spring", "192.0.2.2"), None, "a neighbour");
+    let stage = Stage::new();
+    for i in 0..101 {
+        let from = format!("192.0.2.{}", i % 50);
+        assert_eq!(stage.wrong(&format!("user{i}"), "spring", &from), None, "{i}");
+    }
+    assert!(stage.wrong("user999", "spring", "192.0.2.250").is_some());
+    assert_eq!(stage.wrong("user999", "spring", "192.0.3.1"), None);
+    // One host has a whole /64.
+    let stage = Stage::new();
+    for i in 0..21 {
+        stage.wrong(&format!("user{i}"), "x", &format!("2001:db8:1:2::{i:x}"));
+    }
+    assert!(stage.wrong("user99", "x", "2001:db8:1:2:ffff::1").is_some());
+}
+
+#[test]
+fn who_is_at_home_in_a_network_does_not_pay_for_the_neighbours() {
+    let stage = Stage::new();
+    assert_eq!(stage.right("ada", "192.0.2.9"), None);
+    for i in 0..30 {
+        stage.wrong(&format!("user{i}"), "spring", "192.0.2.1");
+    }
+    assert!(stage.right("bob", "192.0.2.1").is_some());
+    assert_eq!(stage.right("ada", "192.0.2.1"), None);
+}
+
+#[test]
+fn behind_a_server_that_does_not_tell_only_users_are_delayed() {
+    let stage = Stage::new();
+    for i in 0..300 {
+        assert_eq!(stage.wrong(&format!("user{i}"), "x", "127.0.0.1"), None);
+    }
+    let stage = Stage::new();
+    for i in 0..50 {
+        stage.wrong("ada", &i.to_string(), "");
+    }
+    // Whoever it was, from wherever: the shortest delay that slows a guesser.
+    let wait = stage.right("ada", "").unwrap();
+    assert!(wait <= 2000, "{wait}");
+    assert_eq!(stage.right("bob", ""), None);
+}
+
+#[test]
+fn it_forgets_after_a_while_and_when_told() {
+    let mut stage = Stage::new();
+    for i in 0..6 {
+        stage.wrong("ada", &i.to_string(), "192.0.2.1");
+    }
+    assert!(stage.right("ada", "192.0.2.1").is_some());
+    stage.throttle.forget(Some("ada"), None);
+    assert_eq!(stage.wrong("ada", "x", "192.0.2.1"), None);
+    for i in 0..4 {
+        stage.wrong("ada", &i.to_string(), "192.0.2.1");
+    }
+    stage.wait(16 * 60 * 1000);
+    for i in 10..14 {
+        assert_eq!(stage.wrong("ada", &i.to_string(), "192.0.2.1"), None);
+    }
+}
+
+#[test]
+fn there_is_a_bound_to_what_is_held() {
+    let mut stage = Stage::new();
+    for i in 0..ENTRIES + 1000 {
+        if i % 1000 == 0 {
+            stage.wait(1);
+        }
+        stage.wrong(&format!("user{i}"), "x", "127.0.0.1");
+    }
+    assert!(stage.throttle.users.read().len() <= ENTRIES);
+}
+
+#[tokio::test]
+async fn what_one_node_counts_the_other_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let open = countersign_store::OpenOptions::create;
+    let (one, two) =
+        (Store::open(&path, open()).await.unwrap(), Store::open(&path, open()).await.unwrap());
+    let (here, there) = (Stage::new(), Stage::new());
+    for i in 0..3 {
+        here.wrong("ada", &i.to_string(), "192.0.2.1");
+        there.wrong("ada", &format!("{i} there"), "192.0.2.1");
+    }
+    assert_eq!(here.right("eve", "192.0.2.1"), None);
+    here.throttle.share(&one, here.now).await.unwrap();
+    there.throttle.share(&two, there.now).await.unwrap();
+    here.throttle.share(&one, here.now).await.unwrap();
+    // Three and three, of which four are free.
+    assert_eq!(here.wrong("ada", "one more", "192.0.2.1"), None);
+    assert!(here.wrong("ada", "another", "192.0.2.1").is_some());
+    here.throttle.share(&one, here.now).await.unwrap();
+    there.throttle.share(&two, there.now).await.unwrap();
+    assert!(there.right("ada", "192.0.2.1").is_some());
+    let held = one.list_throttles(None, 10).await.unwrap();
+    let user = held.iter().find(|row| row.user == "ada").unwrap();
+    assert_eq!((user.failures, &*user.source), (7, "192.0.2.1"));
+    // Cleared on one, forgotten on the other.
+    let mut changes = two.changes();
+    assert!(one.clear_throttles(Some("ada"), None).await.unwrap() > 0);
+    two.refresh().await.unwrap();
+    changes.recv().await.unwrap().iter().for_each(|change| there.throttle.hear(change));
+    assert_eq!(there.right("ada", "192.0.2.1"), None);
+}
