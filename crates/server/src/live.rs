@@ -70,7 +70,7 @@ impl Live {
             handovers,
             listeners: Mutex::new(listeners),
             sections: Mutex::new(sections(config)),
-            location: format!("{:?}", engine.store),
+            location: config.store.to_string(),
             reloaded: Mutex::new(None),
             keep: Arc::new(AtomicUsize::new(config.audit.keep)),
             asked,
