@@ -209,6 +209,12 @@ pub(crate) struct SetArgs {
     /// The password need not be changed
     #[arg(long)]
     pub(crate) no_must_change: bool,
+    /// The checker that vouches for the account in place of a password here, such as oidc.example
+    #[arg(long, value_name = "CHECKER", conflicts_with = "no_driver")]
+    pub(crate) driver: Option<String>,
+    /// The account's own password counts again
+    #[arg(long)]
+    pub(crate) no_driver: bool,
     /// From when on the account lets nobody in: a date, a time, 30d from now, or never
     #[arg(long, value_name = "WHEN|never")]
     pub(crate) expires: Option<Ahead>,

@@ -72,6 +72,7 @@ fn set(args: SetArgs) -> Result<(), Failure> {
         enabled: either(args.enable, args.disable),
         expires: args.expires.map(|at| at.0),
         must_change: either(args.must_change, args.no_must_change),
+        driver: args.driver.map(Some).or_else(|| args.no_driver.then_some(None)),
         groups: memberships(args.groups, args.admin_of),
         create_groups: true,
         remove_groups: args.leave,

@@ -18,6 +18,8 @@ mod listeners;
 pub mod live;
 pub mod metrics;
 pub mod minds;
+#[cfg(feature = "oidc")]
+pub mod oidc;
 pub mod paths;
 pub mod realm;
 pub mod registry;

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "ldap")]
 mod ldap;
+#[cfg(feature = "oidc")]
+mod oidc;
 #[cfg(feature = "sql")]
 mod sql;
 
@@ -119,7 +121,7 @@ impl Registry {
                 Ok(Box::new(settings))
             },
         };
-        Self { kinds: vec![accounts, file, directory(), tables()] }
+        Self { kinds: vec![accounts, file, directory(), tables(), provider()] }
     }
 
     /// Adds a kind.
@@ -171,8 +173,19 @@ fn tables() -> Kind {
     }
 }
 
+fn provider() -> Kind {
+    Kind {
+        name: "oidc",
+        summary: "users of an OpenID Connect provider",
+        #[cfg(feature = "oidc")]
+        settings: |value, base| Ok(oidc::settings(read(value)?, base)),
+        #[cfg(not(feature = "oidc"))]
+        settings: |value, _| Err(not_built(&value, "oidc")),
+    }
+}
+
 /// What is known, and not in this binary.
-#[cfg(not(all(feature = "ldap", feature = "sql")))]
+#[cfg(not(all(feature = "ldap", feature = "oidc", feature = "sql")))]
 fn not_built(value: &Spanned<DeValue<'_>>, feature: &str) -> ConfigError {
     let message = format!("this build has no `{feature}`");
     let help = format!("build with `--features {feature}`");

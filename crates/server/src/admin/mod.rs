@@ -132,7 +132,7 @@ impl Admin {
         let &UserChange { enabled, expires, must_change, create_groups, .. } = &change;
         let expires = expires.map(|expires| expires.map(|at| at.0));
         let wanted = AccountChange {
-            fields: AccountUpdate { enabled, expires, must_change, driver: None },
+            fields: AccountUpdate { enabled, expires, must_change, driver: change.driver.clone() },
             groups: change.groups.iter().map(|g| (g.name.clone(), g.admin)).collect(),
             create_groups,
             remove_groups: change.remove_groups.clone(),
@@ -388,6 +388,11 @@ fn changed(change: &UserChange) -> String {
     }
     if let Some(must_change) = change.must_change {
         parts.push(format!("must change: {must_change}"));
+    }
+    match &change.driver {
+        Some(Some(driver)) => parts.push(format!("driver {driver}")),
+        Some(None) => parts.push("no driver".to_owned()),
+        None => {}
     }
     for group in &change.groups {
         let place = if group.admin { "administrator of" } else { "in" };

@@ -74,6 +74,10 @@ pub struct UserChange {
     pub expires: Option<Option<When>>,
     /// Whether the password must be changed at the next login.
     pub must_change: Option<bool>,
+    /// The checker that vouches for this account in place of a password here, such as `oidc.example`;
+    /// `null`: none.
+    #[serde(deserialize_with = "given")]
+    pub driver: Option<Option<String>>,
     /// Groups to be in, with the administrator mark as given; other groups stay.
     pub groups: Vec<GroupView>,
     /// Whether groups that do not exist are created. Else they are an error.
@@ -143,7 +147,9 @@ pub struct AuditQuery {
 }
 
 /// Tells `null` from what is left out.
-fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Option<When>>, D::Error> {
+fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
     Option::deserialize(from).map(Some)
 }
 

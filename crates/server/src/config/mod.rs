@@ -34,9 +34,9 @@ pub use sections::{
 };
 pub use store::StoreSection;
 
-#[cfg(any(feature = "ldap", feature = "sql"))]
+#[cfg(any(feature = "ldap", feature = "oidc", feature = "sql"))]
 pub(crate) use sections::Span;
-#[cfg(any(feature = "ldap", feature = "sql"))]
+#[cfg(any(feature = "ldap", feature = "oidc", feature = "sql"))]
 pub(crate) use store::secret_file;
 
 use crate::audit::Audit;

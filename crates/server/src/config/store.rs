@@ -51,7 +51,7 @@ impl StoreSection {
 
 /// A secret in a file that only its owner and group may read, without the end of its line; a relative path is
 /// below `base`. The error says what is wrong with the file.
-#[cfg(any(feature = "ldap", feature = "sql"))]
+#[cfg(any(feature = "ldap", feature = "oidc", feature = "sql"))]
 pub(crate) fn secret_file(base: &Path, file: &Path) -> Result<Secret, String> {
     let secret = read(&base.join(expand(file)?))?;
     let bytes = secret.expose();

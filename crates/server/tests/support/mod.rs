@@ -68,6 +68,8 @@ impl Default for Wishes {
     }
 }
 
+type MakeChecker<'a> = Box<dyn FnOnce(&Store) -> Arc<dyn Checker> + 'a>;
+
 impl Place {
     pub(crate) async fn new() -> Self {
         Self::with(Wishes::default()).await
@@ -75,6 +77,18 @@ impl Place {
 
     /// Accounts: `ada`, and `root`, who is an administrator. Everybody's password is `countess`.
     pub(crate) async fn with(wishes: Wishes) -> Self {
+        Self::made(wishes, None).await
+    }
+
+    /// The same, with one more checker over the store.
+    pub(crate) async fn with_checker(
+        wishes: Wishes,
+        checker: impl FnOnce(&Store) -> Arc<dyn Checker>,
+    ) -> Self {
+        Self::made(wishes, Some(Box::new(checker))).await
+    }
+
+    async fn made(wishes: Wishes, more: Option<MakeChecker<'_>>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(folder.path().join("accounts.db"), OpenOptions::create());
         let store = store.await.unwrap();
@@ -102,6 +116,10 @@ impl Place {
             None => portal
                 .checked_by(Password::new("mem", Users(Arc::clone(&gate))))
                 .checked_by(TwoSteps::default()),
+        };
+        let portal = match more {
+            Some(more) => portal.checked_by_shared(more(&store)),
+            None => portal,
         };
         let opened = || Audit::open(&folder.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
         let mut metrics = Metrics::default();

@@ -12,12 +12,14 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer};
 
 /// No cookie of ours has a longer value, in bytes.
-const VALUE_BYTES: usize = 512;
+const VALUE_BYTES: usize = 3800;
 
 /// The session: its token is what `Authorization: Bearer` takes as well.
 pub(super) const SESSION: &str = "countersign";
 /// Who is about to log in: a random value that forms are bound to, worth nothing else.
 pub(super) const BEFORE: &str = "countersign-before";
+/// Which login waits for the browser to come back from an identity provider.
+pub(super) const AWAY: &str = "countersign-away";
 /// The language that somebody asked for.
 pub(super) const LANGUAGE: &str = "countersign-language";
 
@@ -49,6 +51,11 @@ impl Cookies<'_> {
     /// Another cookie of ours, until the browser is closed. For this host alone.
     pub(super) fn set(&self, base: &str, value: &str) -> HeaderValue {
         self.written(base, value, None)
+    }
+
+    /// Another cookie of ours, for so many seconds. For this host alone.
+    pub(super) fn set_for(&self, base: &str, value: &str, seconds: i64) -> HeaderValue {
+        self.written(base, value, Some(seconds))
     }
 
     /// The value of a cookie of ours. Of two with the same name none counts: one of them was set by somebody
@@ -192,7 +199,7 @@ mod tests {
         assert_eq!(read(&["countersign=a", "countersign=a"], false), None);
         assert_eq!(read(&["countersign="], false), None);
         assert_eq!(read(&["countersign=\"a\""], false), None);
-        assert_eq!(read(&[&format!("countersign={}", "a".repeat(513))], false), None);
+        assert_eq!(read(&[&format!("countersign={}", "a".repeat(3801))], false), None);
         assert_eq!(read(&["xcountersign=a; countersignx=a; Countersign=a"], false), None);
         assert_eq!(read(&[], false), None);
     }

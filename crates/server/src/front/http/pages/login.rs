@@ -8,16 +8,20 @@ use std::sync::{Arc, PoisonError};
 use axum::extract::Request as HttpRequest;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::{Answers, Ask, CredentialKind, Denial, Id, KindSet, NotPending, Public, Request};
 use minijinja::context;
 use minijinja::value::{Serde, Value};
+use serde::{Deserialize, Serialize};
 
 use super::super::answers::NAME_BYTES;
+use super::super::cookie::AWAY;
 use super::super::login::{self as conversation, First, Told as Reply};
 use super::super::problem::Problem;
 use super::super::return_to::Allowed;
 use super::super::session::broken;
-use super::round::{Context, Sheet, Told, wrong};
+use super::round::{Context, Sheet, Told, elsewhere, wrong};
 use super::visit::{Page, Visit};
 use crate::realm::token_hash;
 
@@ -134,12 +138,99 @@ async fn open(
     };
     match visit.app.see_through(work).await? {
         Ok(Reply::Ask(id, ask)) => {
+            if let Some((question, address)) = leads_away(&ask, opened.flatten()) {
+                return away(visit, &errand, Away::new(&errand, id, ask.number, question), address);
+            }
             let screen = Screen { id: Some(id), opened, ..Screen::default() };
             round(visit, &errand, &ask, screen).await
         }
         told => tell(visit, errand, told).await,
     }
 }
+
+/// The question of the opened alternative that is answered at another site, and where.
+fn leads_away(ask: &Ask, opened: Option<usize>) -> Option<(&str, &str)> {
+    let group = opened.and_then(|index| ask.round.groups.get(index)).map(|group| &*group.id);
+    let mut opened =
+        ask.round.questions.iter().filter(|question| question.group.as_deref() == group);
+    opened.find_map(|question| Some((&*question.name, elsewhere(question)?)))
+}
+
+/// Sends the browser away, with a cookie that says what it left behind.
+fn away(
+    visit: &mut Visit,
+    errand: &Errand,
+    left: Away,
+    address: &str,
+) -> Result<Response, Problem> {
+    let value = serde_json::to_vec(&left).map(|json| URL_SAFE_NO_PAD.encode(json));
+    let value = value.map_err(|_| Problem::later("the login cannot be left"))?;
+    // An address to return to may be long; without it the login still works.
+    let value = if value.len() > AWAY_BYTES {
+        let short = Away { return_to: None, ..left };
+        tracing::debug!(
+            service = errand.service,
+            "the address to return to is too long to be kept"
+        );
+        serde_json::to_vec(&short).map(|json| URL_SAFE_NO_PAD.encode(json)).unwrap_or_default()
+    } else {
+        value
+    };
+    let cookie = visit.jar().set_for(AWAY, &value, AWAY_S);
+    visit.set_cookie(cookie);
+    Ok(visit.to(address))
+}
+
+/// `GET /login/back`: the browser comes back from another site, which has put its answer into the query string.
+/// That it is the same browser, the cookie says; that it is an answer to what was asked there, who asked.
+pub(super) async fn back(visit: Visit) -> Response {
+    visit
+        .answer(async |visit| {
+            let left = visit.left_behind().and_then(|value| {
+                let json = URL_SAFE_NO_PAD.decode(value).ok()?;
+                serde_json::from_slice::<Away>(&json).ok()
+            });
+            let cookie = visit.jar().set_for(AWAY, "", 0);
+            visit.set_cookie(cookie);
+            let service = left.as_ref().map(|left| left.service.as_str());
+            let return_to = left.as_ref().and_then(|left| left.return_to.as_deref());
+            let errand = Errand::new(visit, service, return_to, None);
+            let id = left.as_ref().and_then(|left| left.login.parse::<Id>().ok());
+            let (Some(left), Some(id)) = (left, id) else { return gone(visit, errand).await };
+            let answers = Answers::new().with(left.question, visit.query.clone());
+            let told = go_on(visit, &errand, Some(id), left.round, answers).await?;
+            tell(visit, errand, told).await
+        })
+        .await
+}
+
+/// What a browser leaves behind when it is sent to another site. It keeps it itself: what is in it is checked as
+/// if it had come by a form.
+#[derive(Debug, Serialize, Deserialize)]
+struct Away {
+    login: String,
+    round: u16,
+    question: String,
+    service: String,
+    return_to: Option<String>,
+}
+
+impl Away {
+    fn new(errand: &Errand, id: Id, round: u16, question: &str) -> Self {
+        Self {
+            login: id.to_string(),
+            round,
+            question: question.to_owned(),
+            service: errand.service.clone(),
+            return_to: errand.return_to.as_ref().map(|allowed| allowed.as_str().to_owned()),
+        }
+    }
+}
+
+/// For how long a browser may be away, in seconds: as long as a login lasts.
+const AWAY_S: i64 = 5 * 60;
+/// How much a cookie takes, in bytes.
+const AWAY_BYTES: usize = 3800;
 
 /// Two new passwords that are not one: nothing is answered.
 async fn differing(

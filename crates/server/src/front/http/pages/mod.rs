@@ -28,6 +28,7 @@ type Place = (&'static str, fn() -> MethodRouter<App>);
 pub(super) const PAGES: &[Place] = &[
     ("/", || get(async || visit::see_other("/account"))),
     ("/login", || get(login::show).post(login::answer)),
+    ("/login/back", || get(login::back)),
     ("/logout", || post(login::out)),
     ("/account", || get(account::show)),
     ("/account/password", || post(changes::password)),

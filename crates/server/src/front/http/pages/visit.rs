@@ -14,7 +14,7 @@ use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, Value, context};
 
 use super::super::client::Client;
-use super::super::cookie::{BEFORE, Cookies, LANGUAGE, SESSION};
+use super::super::cookie::{AWAY, BEFORE, Cookies, LANGUAGE, SESSION};
 use super::super::problem::Problem;
 use super::super::session::broken;
 use super::super::{App, json};
@@ -158,6 +158,11 @@ impl Visit {
     /// The token of the browser's session, whether there is one or not.
     pub(super) fn session_token(&self) -> Option<&str> {
         self.cookie(SESSION)
+    }
+
+    /// What the browser left behind when it was sent to another site.
+    pub(super) fn left_behind(&self) -> Option<&str> {
+        self.cookie(AWAY)
     }
 
     /// Cookies are set and read in one way.
