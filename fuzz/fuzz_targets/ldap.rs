@@ -1,2 +1,2 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_wire::fuzzing::ldap(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| countersign_checkers::fuzzing::ldap(data));

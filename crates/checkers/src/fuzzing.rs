@@ -6,6 +6,13 @@ use countersign::Secret;
 use crate::hash::{Accept, Cost, Hash};
 use crate::passwd_file::{Format, PasswdFile};
 
+/// What an LDAP server sends: what is passed on to the library, it reads to its end. And the same bytes taken for
+/// a filter, a name, and a user who tries to be more than a value in them.
+#[cfg(feature = "ldap")]
+pub fn ldap(data: &[u8]) {
+    crate::ldap::fuzz(data);
+}
+
 /// A password hash: whatever parses survives a round through its text.
 pub fn hash(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

@@ -9,9 +9,6 @@ use std::time::Duration;
 use countersign::{
     Denial, Fault, FaultKind, Identity, Password, PasswordStore, Reason, Secret, Verdict, Verified,
 };
-use countersign_wire::ldap::{
-    DnTemplate, Entry, FilterTemplate, Outcome, Search, TemplateError, first_rdn,
-};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
@@ -20,22 +17,26 @@ use tokio::time::timeout;
 
 use crate::name::can_be_a_name;
 
-pub use countersign_wire::ldap::Scope;
-
 mod address;
+mod answer;
 mod connection;
+mod guard;
+mod relay;
 mod servers;
+mod template;
 mod verdict;
 
 use address::Address;
-use connection::{Broken, Connection, Found, Protection};
+use answer::{Entry, Found, Outcome};
+use connection::{Broken, Connection, Protection, Search};
 use servers::{Limits, Purpose, Servers, Work};
+use template::{DnTemplate, FilterTemplate, TemplateError, first_rdn};
 
 /// Servers hang up on who sends too much before being known (OpenLDAP at 256 KiB), which must not look like
 /// a server that fails: one person could have it left alone by everybody.
 const LONGEST_PASSWORD: usize = 4096;
 /// Who is in more groups gets in with none of them known, which is to say: not at all.
-const MOST_GROUPS: u32 = 1000;
+const MOST_GROUPS: u16 = 1000;
 
 /// How a directory is asked.
 #[derive(Debug, Clone)]
@@ -66,6 +67,17 @@ pub struct LdapOptions {
     pub connections: usize,
     /// How long a connection may be idle before it is not used again.
     pub idle: Duration,
+}
+
+/// How deep a search looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    /// The entry alone.
+    Base,
+    /// Those right below it.
+    One,
+    /// It and all below it.
+    Subtree,
 }
 
 /// Where entries are.
@@ -145,8 +157,8 @@ impl LdapError {
 
 /// Users in a directory.
 ///
-/// A user's name is a value of the protocol in filters and escaped in names (RFC 4514), never text. Exactly
-/// one entry must match. Empty passwords are refused here: to a directory they mean "as nobody", and succeed
+/// A user's name is escaped where a filter (RFC 4515) or a name (RFC 4514) is made of it, and stands only
+/// where a value does. Exactly one entry must match. Empty passwords are refused here: to a directory they mean "as nobody", and succeed
 /// (RFC 4513 §5.1.2). Referrals are not followed. Whatever the directory does not answer clearly lets nobody
 /// in.
 #[derive(Debug)]
@@ -207,6 +219,10 @@ impl Ldap {
                 if identity.as_ref().is_some_and(|(_, password)| password.is_empty()) {
                     let what = "an empty password logs in as nobody; leave `bind_dn` out for that";
                     return Err(LdapError::of("bind_password_file", what));
+                }
+                let utf8 = |password: &Secret| std::str::from_utf8(password.expose()).is_ok();
+                if !identity.as_ref().is_none_or(|(_, password)| utf8(password)) {
+                    return Err(LdapError::of("bind_password_file", "a password in it is UTF-8"));
                 }
                 // Nobody has this name; the server still takes a bind for it.
                 let decoy = decoy.unwrap_or_else(|| {
@@ -420,8 +436,13 @@ impl Ldap {
         })
     }
 
-    fn search<'a>(&self, base: &'a str, scope: Scope, most: u32, of: &'a [&'a str]) -> Search<'a> {
-        let seconds = self.servers.limits.operation.as_secs().clamp(1, 60) as u32;
+    fn search<'a>(&self, base: &'a str, scope: Scope, most: u16, of: &'a [&'a str]) -> Search<'a> {
+        let seconds = self.servers.limits.operation.as_secs().clamp(1, 60) as u16;
+        let scope = match scope {
+            Scope::Base => ldap3::Scope::Base,
+            Scope::One => ldap3::Scope::OneLevel,
+            Scope::Subtree => ldap3::Scope::Subtree,
+        };
         Search { base, scope, size_limit: most, seconds, attributes: of }
     }
 }
@@ -455,7 +476,11 @@ fn no_password(password: &Secret) -> Option<&'static str> {
     if password.len() > LONGEST_PASSWORD {
         return Some("a password longer than any directory should be sent");
     }
-    password.expose().contains(&0).then_some("a password with a NUL byte")
+    if password.expose().contains(&0) {
+        return Some("a password with a NUL byte");
+    }
+    // RFC 4513 §5.1.3: passwords are text, in UTF-8.
+    std::str::from_utf8(password.expose()).is_err().then_some("a password that is no UTF-8")
 }
 
 /// A value that can be shown as a name.
@@ -544,7 +569,7 @@ impl Work for FindPerson<'_> {
     async fn run(&self, connection: &mut Connection) -> Result<Found, Broken> {
         let wanted: Vec<&str> = self.ldap.wanted.iter().map(String::as_str).collect();
         let search = self.ldap.search(&self.find.base, self.find.scope, 2, &wanted);
-        connection.search(&search, &self.find.filter, &[self.login.as_bytes()]).await
+        connection.search(&search, &self.find.filter.fill(&[self.login])).await
     }
 }
 
@@ -574,8 +599,7 @@ impl Work for FindGroups<'_> {
         let GroupsFrom::Search { base, filter, name } = &self.ldap.groups else { return Ok(None) };
         let wanted = [name.as_str()];
         let search = self.ldap.search(base, Scope::Subtree, MOST_GROUPS, &wanted);
-        let values = [self.dn.as_bytes(), self.name.as_bytes()];
-        connection.search(&search, filter, &values).await.map(Some)
+        connection.search(&search, &filter.fill(&[self.dn, self.name])).await.map(Some)
     }
 }
 
@@ -592,7 +616,7 @@ impl Work for BindAndRead<'_> {
 
     async fn run(&self, connection: &mut Connection) -> Result<Self::Output, Broken> {
         let outcome = connection.bind(self.bind_as, self.password).await?;
-        if outcome.code != 0 || outcome.policy.error.is_some() {
+        if outcome.code != 0 || outcome.policy.is_some() {
             return Ok((outcome, None));
         }
         let itself;
@@ -616,6 +640,26 @@ impl Work for BindAndRead<'_> {
         };
         Ok((outcome, Some((found, groups))))
     }
+}
+
+/// See [`fuzzing`](crate::fuzzing).
+pub(crate) fn fuzz(data: &[u8]) {
+    let mut rest = data;
+    while let Ok(Some(length)) = guard::whole(rest) {
+        let (message, after) = rest.split_at(length);
+        rest = after;
+        assert!(matches!(ldap3::asn1::parse_tag(message), Ok(([], _))), "it was well-formed");
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(filter) = FilterTemplate::parse(text, &["login", "dn"]) {
+        let filled = filter.fill(&["*)(a=", "b"]);
+        assert!(ldap3::parse_filter(filled).is_ok(), "with values it is still a filter");
+    }
+    let template = DnTemplate::parse("uid={login},dc=x").expect("a name");
+    if let Some(dn) = template.fill(text) {
+        assert_eq!(first_rdn(&dn), Some(("uid", text.to_owned())));
+    }
+    let _ = DnTemplate::parse(text);
 }
 
 #[cfg(test)]

@@ -10,6 +10,12 @@ fn hash() {
     replay::corpus("hash", fuzzing::hash);
 }
 
+#[cfg(feature = "ldap")]
+#[test]
+fn ldap() {
+    replay::corpus("ldap", fuzzing::ldap);
+}
+
 #[test]
 fn passwd_file() {
     replay::corpus("passwd_file", fuzzing::passwd_file);

@@ -8,7 +8,6 @@ use crate::dovecot::{
     AuthWriter, ClientLine, Dialect, InitialResponse, LINE_LIMIT, LineError, Lines, ServerHello,
     ServerLine, encode_ok, encode_response, escape, unescape,
 };
-use crate::ldap;
 use crate::saslauthd::{self, Answer, Ask, Progress, Reply};
 
 /// A whole stream from a Dovecot client, under each dialect.
@@ -204,45 +203,6 @@ pub fn saslauthd(data: &[u8]) {
     }
     if let Answer::NeedMore(bytes) = saslauthd::parse_reply(data) {
         assert!(bytes > 0);
-    }
-}
-
-/// What an LDAP server sends; and the same bytes taken for a filter, a name, and a user who tries to be more
-/// than a value in them.
-pub fn ldap(data: &[u8]) {
-    let mut rest = data;
-    while let Ok(Some(length)) = ldap::frame(rest, 4096) {
-        let Some((message, after)) = rest.split_at_checked(length) else { break };
-        rest = after;
-        let _ = ldap::Request::parse(message);
-        let mut out = Vec::new();
-        match ldap::Response::parse(message) {
-            Ok((id, ldap::Response::Bind(outcome))) => {
-                ldap::encode_bind_response(&mut out, id, &outcome);
-                let Ok((again, ldap::Response::Bind(same))) = ldap::Response::parse(&out) else {
-                    panic!("what was read can be written: {outcome:?}")
-                };
-                assert_eq!((again, same.code, same.text), (id, outcome.code, outcome.text));
-            }
-            Ok((id, ldap::Response::Entry(entry))) => {
-                ldap::encode_entry(&mut out, id, &entry);
-                assert_eq!(ldap::Response::parse(&out), Ok((id, ldap::Response::Entry(entry))));
-            }
-            Ok(_) | Err(_) => {}
-        }
-    }
-    let filter = ldap::FilterTemplate::parse("(uid={login})", &["login"]).expect("a filter");
-    let mut out = Vec::new();
-    filter.encode(&mut out, &[data]);
-    assert!(out.ends_with(data), "a value is as it was given");
-    let Ok(text) = std::str::from_utf8(data) else { return };
-    if let Ok(filter) = ldap::FilterTemplate::parse(text, &["login", "dn"]) {
-        filter.encode(&mut out, &[b"a", b"b"]);
-    }
-    let _ = ldap::DnTemplate::parse(text);
-    let template = ldap::DnTemplate::parse("uid={login},dc=x").expect("a name");
-    if let Some(dn) = template.fill(text) {
-        assert_eq!(ldap::first_rdn(&dn), Some(("uid", text.to_owned())));
     }
 }
 

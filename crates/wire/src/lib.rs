@@ -8,13 +8,11 @@
 //! | module | protocol | contract |
 //! |---|---|---|
 //! | [`dovecot`] | Dovecot's authentication client protocol 1.x (Postfix, Exim, …) | `docs/protocols/dovecot-auth.md` |
-//! | [`ldap`] | simple bind and search of LDAP v3, the client's side | RFC 4511 |
 //! | [`saslauthd`] | the socket of Cyrus `saslauthd` (libsasl2, Exim, …) | `docs/protocols/saslauthd.md` |
 #![forbid(unsafe_code)]
 
 pub mod dovecot;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod ldap;
 mod sasl_data;
 pub mod saslauthd;

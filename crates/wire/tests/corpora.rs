@@ -24,8 +24,3 @@ fn dovecot_master() {
 fn saslauthd() {
     replay::corpus("saslauthd", fuzzing::saslauthd);
 }
-
-#[test]
-fn ldap() {
-    replay::corpus("ldap", fuzzing::ldap);
-}

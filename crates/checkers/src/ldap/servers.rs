@@ -147,8 +147,10 @@ impl Servers {
             Some((server, error)) => {
                 let kind = match &error {
                     Broken::Timeout(_) => FaultKind::Timeout,
-                    Broken::Wire(_) => FaultKind::Protocol,
-                    Broken::Identity(..) | Broken::StartTls(..) => FaultKind::Internal,
+                    Broken::Wire(_) | Broken::TooMany => FaultKind::Protocol,
+                    Broken::Identity(..) | Broken::StartTls(..) | Broken::Library(_) => {
+                        FaultKind::Internal
+                    }
                     _ => FaultKind::Unavailable,
                 };
                 Fault::new(kind, format!("the directory's server {}", server.address))

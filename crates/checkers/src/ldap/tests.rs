@@ -1,112 +1,37 @@
 //! Servers that misbehave, played here. How real ones behave is in `tests/directory`.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use countersign_wire::ldap::{
-    Request, encode_bind_response, encode_entry, encode_search_done, encode_start_tls_response,
-    frame,
-};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-
 use super::*;
+
+mod played;
+
+use played::{
+    Played, Request, bind_response, element, search_done, search_entry, start_tls_response,
+};
 
 /// Nothing here takes a second; a machine that is busy may.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What a played server does with a request: the bytes it sends, or the end of the connection.
-type Plays = dyn Fn(u32, &Request<'_>) -> Option<Vec<u8>> + Send + Sync;
-
-struct Played {
-    url: String,
-    connections: Arc<AtomicUsize>,
-    /// Names that were bound with, in order.
-    binds: Arc<Mutex<Vec<String>>>,
-    task: tokio::task::JoinHandle<()>,
-}
-
-impl Drop for Played {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
-impl Played {
-    async fn start(
-        plays: impl Fn(u32, &Request<'_>) -> Option<Vec<u8>> + Send + Sync + 'static,
-    ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("ldap://{}", listener.local_addr().unwrap());
-        let plays: Arc<Plays> = Arc::new(plays);
-        let (connections, binds) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<_>>::default());
-        let (count, names) = (Arc::clone(&connections), Arc::clone(&binds));
-        let task = tokio::spawn(async move {
-            let mut set = tokio::task::JoinSet::new();
-            while let Ok((stream, _)) = listener.accept().await {
-                count.fetch_add(1, Ordering::SeqCst);
-                set.spawn(play(stream, Arc::clone(&plays), Arc::clone(&names)));
-            }
-        });
-        Self { url, connections, binds, task }
-    }
-
-    fn connections(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
-
-    fn binds(&self) -> Vec<String> {
-        self.binds.lock().unwrap().clone()
-    }
-}
-
-async fn play(mut stream: TcpStream, plays: Arc<Plays>, binds: Arc<Mutex<Vec<String>>>) {
-    let mut unread = Vec::new();
-    while stream.read_buf(&mut unread).await.is_ok_and(|read| read > 0) {
-        while let Ok(Some(length)) = frame(&unread, 1 << 16)
-            && unread.len() >= length
-        {
-            let message: Vec<u8> = unread.drain(..length).collect();
-            let (id, request) = Request::parse(&message).unwrap();
-            if let Request::Bind { dn, .. } = &request {
-                binds.lock().unwrap().push((*dn).to_owned());
-            }
-            let Some(answer) = plays(id, &request) else { return };
-            if stream.write_all(&answer).await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-fn code(code: u32) -> Outcome {
-    Outcome { code, ..Outcome::default() }
-}
 
 fn person(uid: &[&str]) -> Entry {
     let values = |values: &[&str]| values.iter().map(|v| v.as_bytes().to_vec()).collect();
     let dn = format!("uid={},dc=example", uid[0]);
     let member = values(&["cn=staff,ou=g,dc=example", "ou=elsewhere,dc=example"]);
-    Entry { dn, attributes: vec![("uid".into(), values(uid)), ("memberOf".into(), member)] }
+    let attributes = [("uid".into(), values(uid)), ("memberOf".into(), member)];
+    Entry { dn, attributes: attributes.into() }
 }
 
 /// A directory as it should be, with these entries for whatever is looked for, and the password `right`.
-fn good(entries: Vec<Entry>) -> impl Fn(u32, &Request<'_>) -> Option<Vec<u8>> {
-    move |id, request| {
-        let mut out = Vec::new();
-        match request {
-            Request::Bind { password, .. } => {
-                let right = *password == Secret::from("right");
-                encode_bind_response(&mut out, id, &code(if right { 0 } else { 49 }));
-            }
-            Request::Search { .. } => {
-                entries.iter().for_each(|entry| encode_entry(&mut out, id, entry));
-                encode_search_done(&mut out, id, &code(0));
-            }
-            Request::StartTls => encode_start_tls_response(&mut out, id, &code(2)),
-            Request::Unbind => return None,
+fn good(entries: Vec<Entry>) -> impl Fn(u8, &Request) -> Option<Vec<u8>> {
+    move |id, request| match request {
+        Request::Bind { password, .. } => {
+            let right = *password == Secret::from("right");
+            Some(bind_response(id, if right { 0 } else { 49 }))
         }
-        Some(out)
+        Request::Search => {
+            let entries = entries.iter().flat_map(|entry| search_entry(id, entry));
+            Some(entries.chain(search_done(id, 0)).collect())
+        }
+        Request::StartTls => Some(start_tls_response(id, 2)),
+        Request::Unbind => None,
     }
 }
 
@@ -166,6 +91,8 @@ async fn passwords_that_mean_something_else_to_a_directory_never_reach_it() {
     refused(login(&ldap, "ada", "").await, Reason::WrongCredential, "as nobody");
     refused(login(&ldap, "ada", "right\0").await, Reason::WrongCredential, "NUL");
     refused(login(&ldap, "ada", &"x".repeat(4097)).await, Reason::WrongCredential, "longer");
+    let bytes = ldap.check("ada", &Secret::from(&b"right\xff"[..])).await;
+    refused(bytes, Reason::WrongCredential, "UTF-8");
     ldap.spend("nobody", &Secret::default()).await.unwrap();
     let long = "a".repeat(4096);
     for name in ["", " ", "a\0", "a\nb", "a\u{7f}", &long] {
@@ -229,12 +156,7 @@ async fn when_all_hang_the_login_ends_in_a_fault() {
 
 #[tokio::test]
 async fn a_server_that_is_busy_is_passed_by() {
-    let busy = Played::start(|id, _| {
-        let mut out = Vec::new();
-        encode_search_done(&mut out, id, &code(51));
-        Some(out)
-    });
-    let busy = busy.await;
+    let busy = Played::start(|id, _| Some(search_done(id, 51))).await;
     let well = Played::start(good(vec![person(&["ada"])])).await;
     let ldap = Ldap::new(options(&[&busy.url, &well.url])).unwrap();
     assert!(matches!(login(&ldap, "ada", "right").await, Ok(Verdict::Is(_))));
@@ -263,23 +185,18 @@ async fn what_is_no_answer_is_a_fault() {
         (&b"HTTP/1.1 400 Bad Request\r\n\r\n"[..], FaultKind::Protocol, "LDAP server"),
         (b"\x30\x84\x7f\xff\xff\xff", FaultKind::Protocol, "longer than"),
         (b"\x30\x80", FaultKind::Protocol, "indefinite"),
-        // The answer to something else.
-        (
-            b"\x30\x0c\x02\x01\x63\x65\x07\x0a\x01\x00\x04\x00\x04\x00",
-            FaultKind::Protocol,
-            "the id",
-        ),
-        // Notice of disconnection.
-        (
-            b"\x30\x0c\x02\x01\x00\x78\x07\x0a\x01\x34\x04\x00\x04\x00",
-            FaultKind::Unavailable,
-            "ended",
-        ),
+        (b"\x30\x02\x02\x05", FaultKind::Protocol, "what it is in"),
+        // No message, though well-formed.
+        (b"\x30\x00", FaultKind::Protocol, "not one of LDAP"),
+        (b"\x30\x02\x04\x00", FaultKind::Protocol, "not one of LDAP"),
+        (b"\x30\x05\x02\x01\x01\x65\x00", FaultKind::Protocol, "not one of LDAP"),
+        // An entry without a name.
+        (b"\x30\x05\x02\x01\x01\x64\x00", FaultKind::Protocol, "not one of LDAP"),
         // A bind that nobody asked for succeeds.
         (
             b"\x30\x0c\x02\x01\x01\x61\x07\x0a\x01\x00\x04\x00\x04\x00",
             FaultKind::Protocol,
-            "search",
+            "not one of LDAP",
         ),
         // A referral.
         (
@@ -300,24 +217,99 @@ async fn what_is_no_answer_is_a_fault() {
     }
 }
 
+/// The answer to a bind is read by the login itself, and not by the connection's task.
+#[tokio::test]
+async fn what_is_no_answer_to_a_bind_is_a_fault() {
+    for content in [&b""[..], b"\x02\x01\x00", b"\x0a\x01\x00", b"\x0a\x01\x00\x04\x01\xff\x04\x00"]
+    {
+        let answers = good(vec![person(&["ada"])]);
+        let server = Played::start(move |id, request| match request {
+            Request::Bind { .. } => {
+                Some(element(0x30, &[&[0x02, 1, id], &element(0x61, &[content])]))
+            }
+            request => answers(id, request),
+        });
+        let server = server.await;
+        let ldap = Ldap::new(options(&[&server.url])).unwrap();
+        broken(login(&ldap, "ada", "right").await, FaultKind::Protocol, "not one of LDAP");
+    }
+}
+
+/// One server's nonsense, as deep as it likes, is one login's: the next is answered.
+#[tokio::test]
+async fn nonsense_never_ends_more_than_its_connection() {
+    let deep = (0..8000).fold(Vec::new(), |inner: Vec<u8>, _| element(0x30, &[&inner]));
+    let answers = good(vec![person(&["ada"])]);
+    let first = std::sync::atomic::AtomicBool::new(true);
+    let server = Played::start(move |id, request| {
+        if first.swap(false, std::sync::atomic::Ordering::SeqCst) {
+            return Some(deep.clone());
+        }
+        answers(id, request)
+    });
+    let server = server.await;
+    let well = Played::start(good(vec![person(&["ada"])])).await;
+    let ldap = Ldap::new(options(&[&server.url, &well.url])).unwrap();
+    for _ in 0..2 {
+        assert!(matches!(login(&ldap, "ada", "right").await, Ok(Verdict::Is(_))));
+    }
+}
+
+/// An answer to something else, and a notice of disconnection (RFC 4511 §4.4.1) before the end.
+#[tokio::test]
+async fn what_answers_nothing_is_no_answer() {
+    let other = Played::start(|_, _| Some(bind_response(99, 0))).await;
+    let mut brief = options(&[&other.url]);
+    brief.timeout = Duration::from_millis(300);
+    let ldap = Ldap::new(brief).unwrap();
+    broken(login(&ldap, "ada", "right").await, FaultKind::Timeout, "no answer within");
+
+    let ends = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ldap://{}", ends.local_addr().unwrap());
+    let task = tokio::spawn(async move {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let (mut stream, _) = ends.accept().await.unwrap();
+        assert!(stream.read_u8().await.is_ok());
+        stream.write_all(&start_tls_response(0, 52)).await.unwrap();
+        stream.shutdown().await.unwrap();
+        stream
+    });
+    let ldap = Ldap::new(options(&[&url])).unwrap();
+    broken(login(&ldap, "ada", "right").await, FaultKind::Unavailable, "ended");
+    task.await.unwrap();
+}
+
+/// More entries than were asked for.
+#[tokio::test]
+async fn a_server_that_knows_no_limit_is_cut_off() {
+    let server = Played::start(good(vec![person(&["ada"]); 3])).await;
+    let ldap = Ldap::new(options(&[&server.url])).unwrap();
+    broken(login(&ldap, "ada", "right").await, FaultKind::Protocol, "more entries");
+
+    // Or more bytes, none of which says anything.
+    let server = Played::start(|id, _| {
+        let nothing = element(0x04, &[&[0; 60_000]]);
+        let entry = element(0x30, &[&[0x02, 1, id + 1], &element(0x73, &[&nothing])]);
+        Some(entry.repeat(150))
+    });
+    let server = server.await;
+    let ldap = Ldap::new(options(&[&server.url])).unwrap();
+    broken(login(&ldap, "ada", "right").await, FaultKind::Protocol, "longer than");
+}
+
 /// Somebody on the way answers StartTLS and adds an answer of his own in clear text.
 #[tokio::test]
 async fn what_was_said_before_tls_began_counts_for_nothing() {
-    let server = Played::start(|id, request| {
-        let mut out = Vec::new();
-        match request {
-            Request::StartTls => {
-                encode_start_tls_response(&mut out, id, &code(0));
-                encode_bind_response(&mut out, 1, &code(0));
-            }
+    for more in [bind_response(1, 0), vec![0x30]] {
+        let server = Played::start(move |id, request| match request {
+            Request::StartTls => Some([start_tls_response(id, 0), more.clone()].concat()),
             other => panic!("in clear text: {other:?}"),
-        }
-        Some(out)
-    });
-    let server = server.await;
-    let options = LdapOptions { starttls: true, ca: certificate(), ..options(&[&server.url]) };
-    let ldap = Ldap::new(options).unwrap();
-    broken(login(&ldap, "ada", "right").await, FaultKind::Unavailable, "TLS");
+        });
+        let server = server.await;
+        let options = LdapOptions { starttls: true, ca: certificate(), ..options(&[&server.url]) };
+        let ldap = Ldap::new(options).unwrap();
+        broken(login(&ldap, "ada", "right").await, FaultKind::Unavailable, "TLS");
+    }
 }
 
 #[tokio::test]
@@ -343,7 +335,7 @@ async fn a_direct_bind_reads_the_entry_as_the_user() {
     let Ok(Verdict::Is(who)) = login(&ldap, "Ada", "right").await else { panic!() };
     assert_eq!(who.subject.name(), Some("ada"));
     refused(login(&ldap, "ada,ou=admins", "wrong").await, Reason::WrongCredential, "");
-    let names = ["uid=Ada,dc=example", "uid=ada\\,ou\\=admins,dc=example"];
+    let names = ["uid=Ada,dc=example", "uid=ada\\2cou\\3dadmins,dc=example"];
     assert_eq!(server.binds(), names);
     assert_eq!(server.connections(), 1);
 }
@@ -391,6 +383,10 @@ fn settings_that_cannot_be_are_told() {
             let Method::SearchAndBind { identity, .. } = &mut o.method else { panic!() };
             *identity = Some(("cn=search".into(), Secret::default()));
         }),
+        ("bind_password_file", "UTF-8", |o| {
+            let Method::SearchAndBind { identity, .. } = &mut o.method else { panic!() };
+            *identity = Some(("cn=search".into(), Secret::from(&b"\xff"[..])));
+        }),
         ("bind_as", "`{login}`", |o| {
             o.method = Method::Bind { bind_as: "uid=ada".into(), place: None };
         }),
@@ -414,10 +410,10 @@ fn settings_that_cannot_be_are_told() {
 
 #[test]
 fn a_group_is_called_as_in_its_own_name() {
-    let attributes = vec![("cn".to_owned(), vec![b"alias".to_vec(), b"staff".to_vec()])];
+    let attributes = [("cn".to_owned(), vec![b"alias".to_vec(), b"staff".to_vec()])].into();
     let group = Entry { dn: "cn=staff,dc=x".into(), attributes };
     assert_eq!(group_name(&group, "CN").as_deref(), Some("staff"));
-    let attributes = vec![("cn".to_owned(), vec![b"bad\nname".to_vec(), b"staff".to_vec()])];
+    let attributes = [("cn".to_owned(), vec![b"bad\nname".to_vec(), b"staff".to_vec()])].into();
     let group = Entry { dn: "gidNumber=5,dc=x".into(), attributes };
     assert_eq!(group_name(&group, "cn").as_deref(), Some("staff"));
 }

@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 
 use countersign::{Denial, Fault, FaultKind, Reason};
-use countersign_wire::ldap::Outcome;
+
+use super::answer::Outcome;
 
 /// Whether a password was right: nothing, or the refusal.
 ///
@@ -12,7 +13,7 @@ use countersign_wire::ldap::Outcome;
 /// A fault when the server said nothing about the password. It never lets anybody in.
 pub(super) fn of_bind(outcome: &Outcome) -> Result<Option<Denial>, Fault> {
     let refused = |reason, detail: &'static str| Ok(Some(Denial::new(reason).because(detail)));
-    match (outcome.code, outcome.policy.error) {
+    match (outcome.code, outcome.policy) {
         (0, None) => Ok(None),
         (0, Some(2)) => refused(
             Reason::ChangeNeeded,
@@ -125,11 +126,9 @@ fn told(kind: FaultKind, text: impl Into<Cow<'static, str>>) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use countersign_wire::ldap::PasswordPolicy;
 
     fn bind(code: u32, text: &str, error: Option<u32>) -> Result<Option<Reason>, FaultKind> {
-        let policy = PasswordPolicy { error, ..PasswordPolicy::default() };
-        let outcome = Outcome { code, text: text.to_owned(), policy };
+        let outcome = Outcome { code, text: text.to_owned(), policy: error };
         match of_bind(&outcome) {
             Ok(denial) => Ok(denial.map(|denial| denial.reason)),
             Err(fault) => Err(fault.kind()),
