@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Folder, Server};
+use common::{Folder, Server, run};
 use serde_json::{Value, json};
 
 const SIX: &str = "$6$saltstring$svn8UoSVapNtMuq1ukKS4tPQd8iKwSMHWjl/O817G3uBnIFNjnQJuesI68u4OTLiBFdcbYEdFCoEOfaS35inz1";
@@ -179,7 +179,37 @@ fn a_store_comes_back() {
     folder.fails(3, &["restore", junk.to_str().unwrap()], "");
     folder.fails(1, &["user", "show", "ann"], "");
     let out = folder.ok(&["restore", backup], "");
-    assert!(out.contains("restored 1 users") && out.contains("before-restore-1"), "{out}");
+    assert!(out.contains("restored 1 users") && out.contains("accounts.db.replaced-1"), "{out}");
     assert_eq!(user(&folder, "ann")["name"], "ann");
     assert!(folder.ok(&["audit", "--json"], "").contains("\"restore\""));
+}
+
+#[test]
+fn sessions_that_were_ended_do_not_come_back() {
+    let folder = Folder::with_store();
+    folder.ok(&["user", "add", "ann", "--password-stdin"], "correct horse\n");
+    let backup = folder.path().join("backup.db");
+    let backup = backup.to_str().unwrap();
+    let agent = ureq::Agent::new_with_config(
+        ureq::config::Config::builder().http_status_as_error(false).build(),
+    );
+    let status = |server: &Server, token: &str| {
+        let request = agent.get(format!("{}/v1/session", server.url));
+        request.header("authorization", format!("Bearer {token}")).call().unwrap().status().as_u16()
+    };
+    let token = {
+        let server = Server::on(&folder);
+        let answers = r#"{"username":"ann","password":"correct horse"}"#;
+        let login = ["login", "--server", &server.url, "--json", "--answers", "-"];
+        let ended = run(&login, answers);
+        let token = json_of(&ended.out)["session"]["token"].as_str().unwrap().to_owned();
+        assert_eq!(status(&server, &token), 200);
+        folder.ok(&["backup", backup], "");
+        folder.ok(&["user", "set", "ann", "--disable"], "");
+        assert_eq!(status(&server, &token), 401);
+        token
+    };
+    folder.ok(&["restore", backup], "");
+    assert_eq!(user(&folder, "ann")["enabled"], true, "she is as the backup has her");
+    assert_eq!(status(&Server::on(&folder), &token), 401, "and logs in again");
 }

@@ -131,9 +131,11 @@ impl Server {
     /// By a command that becomes a server on this folder.
     pub(crate) fn by(mut command: Command, folder: &Folder) -> Self {
         let log = File::create(folder.path().join("log")).unwrap();
+        let ready = folder.path().join("run/ready");
+        // One that was killed before left it.
+        let _ = std::fs::remove_file(&ready);
         command.stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap();
-        let ready = folder.path().join("run/ready");
         let deadline = Instant::now() + DEADLINE;
         let url = loop {
             if let Ok(text) = std::fs::read_to_string(&ready) {
