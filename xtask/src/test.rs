@@ -86,7 +86,8 @@ pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
     report.add(deny());
 
     heading("real peers");
-    let built = must(&mut cargo(&["build", "--package", "countersign-cli"]), LONG);
+    let words = ["build", "--package", "countersign-cli", "--features", "full"];
+    let built = must(&mut cargo(&words), LONG);
     if built.is_err() {
         report.add(Row::single("countersign builds", built));
     }

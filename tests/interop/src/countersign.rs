@@ -25,7 +25,8 @@ pub enum Profile {
     Release,
 }
 
-/// The binary `countersign`: `COUNTERSIGN_BIN` if that is set, else cargo builds it (once).
+/// The binary `countersign` with every feature: `COUNTERSIGN_BIN` if that is set, else cargo builds it
+/// (once).
 pub fn binary(profile: Profile) -> Outcome<PathBuf> {
     static BUILT: Mutex<Vec<(Profile, PathBuf)>> = Mutex::new(Vec::new());
     if let Some(path) = std::env::var_os("COUNTERSIGN_BIN") {
@@ -39,7 +40,8 @@ pub fn binary(profile: Profile) -> Outcome<PathBuf> {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command
         .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .args(["build", "--quiet", "--package", "countersign-cli", "--target-dir"])
+        .args(["build", "--quiet", "--package", "countersign-cli", "--features", "full"])
+        .arg("--target-dir")
         .arg(&target);
     let folder = match profile {
         Profile::Debug => "debug",
@@ -127,28 +129,37 @@ impl Countersign {
     /// Starts it with a configuration file, or, as a newcomer would, without any, and waits
     /// until it says that it is ready.
     pub fn start(stage: &Stage, profile: Profile, config: Option<&Config>) -> Outcome<Self> {
-        Self::serve(stage, profile, config.map(Config::text))
+        Self::serve(stage, "", profile, config.map(Config::text))
     }
 
     /// The same, with the whole text of a configuration file. It has a listener without TLS.
     pub fn start_with(stage: &Stage, profile: Profile, config: &str) -> Outcome<Self> {
-        Self::serve(stage, profile, Some(config.to_owned()))
+        Self::serve(stage, "", profile, Some(config.to_owned()))
     }
 
-    fn serve(stage: &Stage, profile: Profile, config: Option<String>) -> Outcome<Self> {
+    /// One of several, with a name that its folder, its log and its configuration file (`NAME.toml`) have.
+    pub fn node(stage: &Stage, name: &str, profile: Profile, config: &str) -> Outcome<Self> {
+        Self::serve(stage, name, profile, Some(config.to_owned()))
+    }
+
+    fn serve(stage: &Stage, node: &str, profile: Profile, config: Option<String>) -> Outcome<Self> {
         let binary = binary(profile)?;
-        let data = stage.at("data");
+        let (data, name) = match node {
+            "" => ("data".to_owned(), "countersign"),
+            node => (format!("{node}.data"), node),
+        };
+        let data = stage.at(data);
         let mut command = Command::new(binary);
         command.arg("serve").arg("--data").arg(&data);
         match config {
             Some(config) => {
-                command.arg("--config").arg(stage.file("countersign.toml", &config)?);
+                command.arg("--config").arg(stage.file(&format!("{name}.toml"), &config)?);
             }
             None => {
                 command.args(["--http", "127.0.0.1:0"]);
             }
         }
-        let mut peer = Peer::start(stage, "countersign", &mut command)?;
+        let mut peer = Peer::start(stage, name, &mut command)?;
         let ready = data.join("run/ready");
         let http = peer.until("countersign being ready", LIMIT, || {
             let text = fs::read_to_string(&ready).ok()?;
@@ -199,6 +210,16 @@ impl Countersign {
     pub fn kill(self) -> Outcome<ExitStatus> {
         self.peer.kill()
     }
+}
+
+/// Runs `countersign WORDS…`, with `input` on its standard input.
+///
+/// # Errors
+/// When the command does not end with status 0.
+pub fn command(profile: Profile, words: &[&str], input: &str) -> Outcome<Finished> {
+    let done = run(Command::new(binary(profile)?).args(words), input, LIMIT)?;
+    ensure!(done.code == Some(0), "countersign {}: {}{}", words.join(" "), done.out, done.err);
+    Ok(done)
 }
 
 /// Runs `countersign user WORDS… --data DATA`, with a password on its standard input when

@@ -33,8 +33,9 @@ mod stage;
 mod swaks;
 mod terminal;
 mod trouble;
+mod wire;
 
-pub use countersign::{Config, Countersign, Profile, binary, user};
+pub use countersign::{Config, Countersign, Profile, binary, command, user};
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use dovecot_mail::DovecotMail;
 pub use exim::Exim;
@@ -51,3 +52,4 @@ pub use stage::{Stage, free_port};
 pub use swaks::{Attempt, Mechanism, swaks};
 pub use terminal::Terminal;
 pub use trouble::{Context, Outcome, Trouble};
+pub use wire::Wire;

@@ -5,6 +5,7 @@ mod browser;
 mod http;
 mod mail;
 mod mailboxes;
+mod nodes;
 mod pages;
 mod reference;
 mod sasl;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         terminal::CASES,
         pages::CASES,
         web::CASES,
+        nodes::CASES,
     ]
     .concat();
     runner::main(&cases)
