@@ -1,7 +1,7 @@
 //! The data folder, the store in it, and whoever runs a server on it.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::Admin;
@@ -11,6 +11,7 @@ use countersign_server::paths;
 use countersign_server::registry::Registry;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store, StoreError};
+use tokio::runtime::Runtime;
 
 use crate::args::PlaceArgs;
 use crate::failure::Failure;
@@ -102,8 +103,18 @@ pub(crate) fn data(named: Option<&Path>) -> Result<PathBuf, Failure> {
     }
 }
 
-/// Runs the asynchronous part of a command.
+/// Runs an asynchronous part of a command. All parts are run by one runtime: a connection to a database
+/// belongs to the runtime that made it, and dies with it.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|error| Failure::broken(format!("cannot start: {error}")))?.block_on(work)
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = match RUNTIME.get() {
+        Some(runtime) => runtime,
+        None => {
+            let made = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let broken = |error| Failure::broken(format!("cannot start: {error}"));
+            let made = made.map_err(broken)?;
+            RUNTIME.get_or_init(|| made)
+        }
+    };
+    runtime.block_on(work)
 }
