@@ -9,8 +9,10 @@ use countersign_server::admin::Existing;
 use ipnet::IpNet;
 
 pub(crate) mod factors;
+pub(crate) mod throttle;
 
 use self::factors::{AppPasswordCommand, FactorsCommand, OtpArgs, RecoveryArgs};
+use self::throttle::ThrottleCommand;
 use crate::moment::{Ahead, Since};
 
 /// Pluggable authentication for servers.
@@ -67,6 +69,11 @@ pub(crate) enum Command {
     ///
     /// Says what changed, or what is wrong with the new configuration; the old one is then used on.
     Reload(PlaceArgs),
+    /// See who is slowed down for guessing, and let them go
+    Throttle {
+        #[command(subcommand)]
+        command: ThrottleCommand,
+    },
     /// Show recent logins and administrators' acts, newest first
     Audit(AuditArgs),
     /// Write man pages or shell completions

@@ -18,6 +18,7 @@ mod qr;
 mod serve;
 mod status;
 mod table;
+mod throttle;
 mod user;
 
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::CheckConfig(args) => check::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => status::reload(&args),
+        Command::Throttle { command } => throttle::run(command),
         Command::Audit(args) => audit::run(args),
         Command::Generate { command } => generate::run(&command),
     };

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign_store::StoreError;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
@@ -55,7 +56,7 @@ async fn answer(mut stream: UnixStream, live: &Arc<Live>) -> io::Result<()> {
     let mut reading = tokio::io::BufReader::new(reading.take(LINE_LIMIT));
     tokio::time::timeout(DEADLINE, reading.read_line(&mut line)).await??;
     let reply = match line.trim_end() {
-        "refresh" => live.engine.store.refresh().await.map(|_| None).map_err(|e| e.to_string()),
+        "refresh" => refreshed(&live.engine).await.map(|()| None).map_err(|e| e.to_string()),
         "reopen" => {
             housekeeping::reopen(&live.engine).await;
             Ok(None)
@@ -70,6 +71,16 @@ async fn answer(mut stream: UnixStream, live: &Arc<Live>) -> io::Result<()> {
         Err(error) => format!("error {}\n", serde_json::json!(error)),
     };
     writing.write_all(reply.as_bytes()).await
+}
+
+/// Brings the copies up to date, and what is throttled with them.
+async fn refreshed(engine: &Engine) -> Result<(), StoreError> {
+    let mut changes = engine.store.changes();
+    engine.store.refresh().await?;
+    while let Ok(batch) = changes.try_recv() {
+        batch.iter().for_each(|change| engine.throttle.hear(change));
+    }
+    Ok(())
 }
 
 /// What a running server was told to do.

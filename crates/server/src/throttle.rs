@@ -501,6 +501,14 @@ impl Source {
     }
 }
 
+/// A source as throttles name it: a network as it is, of an IPv4 address itself, of an IPv6 address its /64.
+/// Absent: the text is neither.
+pub fn source_of(text: &str) -> Option<String> {
+    let address = text.parse().ok().and_then(|address| Source::of(Some(address)).address);
+    let network = || text.parse::<IpNet>().ok().map(|network| network.trunc());
+    address.or_else(network).map(|network| shown(&network))
+}
+
 /// An address, or a network with its size.
 fn shown(network: &IpNet) -> String {
     match network.prefix_len() == network.max_prefix_len() {

@@ -2,8 +2,10 @@
 
 mod support;
 
+use countersign_server::front::http::HttpOptions;
 use serde_json::{Value, json};
 use support::http::Running;
+use support::{Place, Wishes};
 
 #[tokio::test]
 async fn only_administrators_of_this_moment() {
@@ -31,6 +33,8 @@ async fn only_administrators_of_this_moment() {
         ("PUT", "/v1/groups/administrators/members/ada"),
         ("DELETE", "/v1/groups/administrators/members/root"),
         ("GET", "/v1/audit"),
+        ("GET", "/v1/throttles"),
+        ("DELETE", "/v1/throttles?all=true"),
     ] {
         let reply = server.call_as(&ada, method, path, json!({})).await;
         assert_eq!(reply.status, 403, "{method} {path}: {reply:?}");
@@ -204,4 +208,43 @@ async fn factors_are_listed_removed_and_reset() {
     let audit = call("GET", "/v1/audit?user=ada&outcome=changed").await.json();
     let acts = audit["events"].as_array().unwrap().iter().map(|event| event["reason"].clone());
     assert_eq!(acts.collect::<Vec<_>>(), ["factors-reset", "factors-reset", "factor-remove"]);
+}
+
+#[tokio::test]
+async fn throttles_are_seen_and_cleared() {
+    let place = Place::with(Wishes { throttled: true, ..Wishes::default() }).await;
+    let server = Running::over(place, HttpOptions::default()).await;
+    let root = server.token_of("root").await;
+    let engine = std::sync::Arc::clone(&server.place.engine);
+    let guess = async |password: &str| {
+        let body =
+            json!({"mechanism": "password", "answers": {"username": "ada", "password": password}});
+        server.call("POST", "/v1/login", body).await
+    };
+    for wrong in ["1", "2", "3", "4", "5"] {
+        assert_eq!(guess(wrong).await.status, 401, "{wrong}");
+    }
+    assert_eq!(guess("countess").await.status, 429);
+    let now = countersign::World::now(&engine.world);
+    engine.throttle.share(&engine.store, now).await.unwrap();
+    let call =
+        async |method: &str, path: &str| server.call_as(&root, method, path, Value::Null).await;
+    let listed = call("GET", "/v1/throttles?user=ada").await.json();
+    let [one] = listed["throttles"].as_array().unwrap().as_slice() else { panic!("{listed}") };
+    assert_eq!((&one["user"], &one["failures"]), (&json!("ada"), &json!(5)), "{one}");
+    assert_eq!(one["source"], "127.0.0.1");
+    let after = "/v1/throttles?after_user=ada&after_source=127.0.0.1";
+    assert_eq!(call("GET", after).await.json(), json!({"throttles": []}));
+    for nothing in ["", "?all=false", "?all=true&user=ada", "?source=example.org", "?usr=ada"] {
+        let refused = call("DELETE", &format!("/v1/throttles{nothing}")).await;
+        assert_eq!(refused.status, 400, "{nothing}: {refused:?}");
+    }
+    assert_eq!(guess("countess").await.status, 429);
+    let cleared = call("DELETE", "/v1/throttles?user=ada&source=127.0.0.1").await;
+    assert_eq!(cleared.json(), json!({"cleared": 1}));
+    assert_eq!(guess("countess").await.status, 200);
+    let acts = call("GET", "/v1/audit?outcome=changed").await.json();
+    let act = &acts["events"][0];
+    assert_eq!((&act["reason"], &act["claimed"]), (&json!("throttles-clear"), &json!("ada")));
+    assert_eq!(act["detail"], "127.0.0.1: 1 cleared");
 }

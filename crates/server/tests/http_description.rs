@@ -9,7 +9,8 @@ mod replay;
 use std::collections::BTreeSet;
 
 use countersign_server::admin::{
-    Done, FactorsRemoved, GroupRecord, NewGroup, NewPassword, NewUser, UserChange, UserView,
+    Done, FactorsRemoved, GroupRecord, NewGroup, NewPassword, NewUser, ThrottlesCleared,
+    UserChange, UserView,
 };
 use countersign_server::front::http::{
     self, Events, GroupSettings, Groups, LoginReply, LoginRequest, Members, Membership, OPENAPI,
@@ -142,6 +143,8 @@ fn readable(name: &str, example: &Value) -> Result<(), String> {
         "NewNotice" => read::<http::NewNotice>(example),
         "Reached" => read::<http::Reached>(example),
         "Factors" => read::<UserFactors>(example),
+        "Throttles" => read::<http::Throttles>(example),
+        "ThrottlesCleared" => read::<ThrottlesCleared>(example),
         "FactorsRemoved" => read::<FactorsRemoved>(example),
         other => panic!("no type for the schema `{other}`"),
     }

@@ -69,6 +69,24 @@ impl Store {
         self.inner.db.rows(sql, args).await?.iter().map(throttle).collect()
     }
 
+    /// The same of one user. Nothing comes after a pair of a later user.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn throttles_of(
+        &self,
+        user: &str,
+        after: Option<(&str, &str)>,
+        limit: usize,
+    ) -> Result<Vec<ThrottleRow>, StoreError> {
+        let sql = "SELECT who, source, failures, until_ms, last_ms FROM throttles \
+                   WHERE who = $1 AND ($2 = 0 OR (who, source) > ($3, $4)) ORDER BY source LIMIT $5";
+        let (after_user, source) = after.unwrap_or_default();
+        let limit = limit.min(limits::PAGE) as i64;
+        let args = args![clean(user), after.is_some(), clean(after_user), clean(source), limit];
+        self.inner.db.rows(sql, args).await?.iter().map(throttle).collect()
+    }
+
     /// Forgets the failures of a user, a source, or a user from a source, and tells every node; gives how
     /// many rows there were. `None`: whatever it is. An empty text: only the rows that stand for any.
     ///

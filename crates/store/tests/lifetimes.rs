@@ -226,6 +226,12 @@ async fn failures_add_up_within_the_window(place: Place) {
     store.add_throttles(&[failed("alice", "192.0.2.1", 1, 10_500)], 1000).await.unwrap();
     let page = store.list_throttles(Some(("", "192.0.2.0/24")), 9).await.unwrap();
     assert_eq!(page, [failed("alice", "192.0.2.1", 6, 11_000)]);
+    let other = failed("bob", "", 1, 10_000);
+    store.add_throttles(std::slice::from_ref(&other), 1000).await.unwrap();
+    assert_eq!(store.throttles_of("bob", None, 9).await.unwrap(), std::slice::from_ref(&other));
+    assert_eq!(store.throttles_of("bob", Some(("bob", "")), 9).await.unwrap(), []);
+    assert_eq!(store.throttles_of("alice", None, 0).await.unwrap(), []);
+    assert_eq!(store.clear_throttles(Some("bob"), Some("")).await.unwrap(), 1);
     // After the window it begins again.
     store.add_throttles(&[failed("alice", "192.0.2.1", 1, 12_001)], 1000).await.unwrap();
     assert_eq!(

@@ -12,6 +12,7 @@ mod import;
 mod own;
 mod password;
 mod requests;
+mod throttles;
 mod views;
 mod when;
 
@@ -32,6 +33,7 @@ pub use import::{Existing, Fate};
 pub use own::{Own, OwnError};
 pub use password::check_new_password;
 pub use requests::{AuditQuery, Listing, NewGroup, NewPassword, NewUser, UserChange};
+pub use throttles::{ThrottleFilter, ThrottleListing, ThrottleView, ThrottlesCleared};
 pub use views::{AuditView, CredentialView, Done, GroupRecord, MemberView, UserLine, UserView};
 pub use when::When;
 

@@ -4,6 +4,8 @@
 use std::fmt::{Display, Write};
 use std::sync::atomic::Ordering;
 
+use countersign::World as _;
+
 use super::{BUCKETS, FRONT_ENDS, Metrics};
 use crate::engine::Engine;
 
@@ -32,6 +34,7 @@ pub fn exposition(engine: &Engine, store_is_up: bool) -> String {
         "Audit records that could not be written.",
         engine.metrics.audit_failures.load(Ordering::Relaxed),
     );
+    page.throttle(engine);
     page.pool(engine);
     page.process();
     page.0
@@ -61,6 +64,25 @@ impl Page {
         }
         self.value(&format!("{name}_sum"), &[], sum_us as f64 / 1e6);
         self.value(&format!("{name}_count"), &[], below);
+    }
+
+    fn throttle(&mut self, engine: &Engine) {
+        let throttle = engine.throttle.stats(engine.world.now());
+        let name = "countersign_throttle_guesses_total";
+        self.family(name, "counter", "Guesses that the throttle let through, and refused unseen.");
+        for (end, count) in [("admitted", throttle.admitted), ("refused", throttle.refused)] {
+            self.value(name, &[("end", end)], count);
+        }
+        let name = "countersign_throttle_wrong_total";
+        self.family(name, "counter", "Wrong guesses: new ones, and the same once more.");
+        let new = throttle.wrong.saturating_sub(throttle.repeated);
+        for (guess, count) in [("new", new), ("repeated", throttle.repeated)] {
+            self.value(name, &[("guess", guess)], count);
+        }
+        let name = "countersign_throttle_entries";
+        self.gauge(name, "Users and sources that failures are held against.", throttle.entries);
+        let name = "countersign_throttle_delayed";
+        self.gauge(name, "Of these, those that have to wait now.", throttle.delayed);
     }
 
     fn pool(&mut self, engine: &Engine) {

@@ -23,6 +23,7 @@ use countersign_server::groups::{Groups, GroupsSection};
 use countersign_server::metrics::Metrics;
 use countersign_server::realm::ServerRealm;
 use countersign_server::sessions::Sessions;
+use countersign_server::throttle::{Throttle, ThrottleRules};
 use countersign_server::world::SystemWorld;
 use countersign_store::{Group, NewAccount, OpenOptions, Store};
 use tokio::sync::Notify;
@@ -50,6 +51,8 @@ pub(crate) struct Wishes {
     pub(crate) audit: Option<Audit>,
     pub(crate) pending: PendingLimits,
     pub(crate) node: u16,
+    /// Whether guesses are counted and slowed down.
+    pub(crate) throttled: bool,
     /// The checkers; absent: users by password, and two steps for who names them.
     pub(crate) portal: Option<fn(Portal<ServerRealm>) -> Portal<ServerRealm>>,
     /// Whether the accounts of the store are the checker.
@@ -62,6 +65,7 @@ impl Default for Wishes {
             audit: None,
             pending: PendingLimits::default(),
             node: 1,
+            throttled: false,
             portal: None,
             accounts: false,
         }
@@ -121,11 +125,16 @@ impl Place {
             Some(more) => portal.checked_by_shared(more(&store)),
             None => portal,
         };
+        let throttle = Arc::new(Throttle::new(ThrottleRules::default()));
+        let portal = match wishes.throttled {
+            true => portal.guarded_by(throttle.clone()),
+            false => portal,
+        };
         let opened = || Audit::open(&folder.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
         let mut metrics = Metrics::default();
         metrics.enabled = true;
         let engine = Engine {
-            throttle: Arc::new(countersign_server::throttle::Throttle::new(Default::default())),
+            throttle,
             portal: Arc::new(portal).into(),
             store: store.clone(),
             audit: wishes.audit.unwrap_or_else(opened),

@@ -13,7 +13,8 @@ use super::problem::Problem;
 use super::session::{Holder, broken};
 use crate::admin::{
     ADMINISTRATORS, Admin, AdminError, AdminErrorKind, AuditQuery, AuditView, FactorView,
-    GroupRecord, Listing, MemberView, NewGroup, NewPassword, NewUser, UserChange, UserLine,
+    GroupRecord, Listing, MemberView, NewGroup, NewPassword, NewUser, ThrottleFilter,
+    ThrottleListing, ThrottleView, UserChange, UserLine,
 };
 use crate::identity::GroupView;
 
@@ -63,6 +64,14 @@ pub struct Members {
 pub struct Events {
     /// Newest first.
     pub events: Vec<AuditView>,
+}
+
+/// A page of the throttles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Throttles {
+    /// In byte order of users and sources.
+    pub throttles: Vec<ThrottleView>,
 }
 
 /// The body that puts a user into a group.
@@ -303,6 +312,29 @@ pub(super) async fn audit(
     Query(query): Query<AuditQuery>,
 ) -> Result<Response, Problem> {
     Ok(response(StatusCode::OK, &Events { events: admin.audit(query).await? }))
+}
+
+/// `GET /v1/throttles`.
+pub(super) async fn throttles(
+    Administrator(admin): Administrator,
+    Query(listing): Query<ThrottleListing>,
+) -> Result<Response, Problem> {
+    Ok(response(StatusCode::OK, &Throttles { throttles: admin.throttles(listing).await? }))
+}
+
+/// `DELETE /v1/throttles`.
+pub(super) async fn clear_throttles(
+    State(app): State<App>,
+    Administrator(admin): Administrator,
+    Query(filter): Query<ThrottleFilter>,
+) -> Result<Response, Problem> {
+    let filter = filter.checked()?;
+    let (user, source) = (filter.user.clone(), filter.source.clone());
+    let clear = async move { admin.clear_throttles(filter).await };
+    let cleared = app.see_through(clear).await??;
+    // The other nodes hear of it from the store; whoever logs in here need not wait for that.
+    app.engine.throttle.forget(user.as_deref(), source.as_deref());
+    Ok(response(StatusCode::OK, &cleared))
 }
 
 impl From<AdminError> for Problem {

@@ -201,6 +201,18 @@ pub const ROUTES: &[Route] = &[
         handler: || get(mail_auth::ask),
     },
     Route { method: "GET", path: "/v1/audit", part: Part::Admin, handler: || get(admin::audit) },
+    Route {
+        method: "GET",
+        path: "/v1/throttles",
+        part: Part::Admin,
+        handler: || get(admin::throttles),
+    },
+    Route {
+        method: "DELETE",
+        path: "/v1/throttles",
+        part: Part::Admin,
+        handler: || delete(admin::clear_throttles),
+    },
 ];
 
 impl std::fmt::Debug for Route {
