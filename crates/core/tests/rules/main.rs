@@ -8,6 +8,7 @@ mod factors;
 mod memory;
 mod pending;
 mod policy;
+mod results;
 mod responders;
 mod rounds;
 mod scripts;
