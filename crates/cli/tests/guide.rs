@@ -1,14 +1,16 @@
-//! The examples of `docs/guide/cli.md` and `docs/guide/migration.md`, run as they stand there.
+//! The examples of the guide: commands are run as they stand there, and configurations are read.
 
 mod common;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::{Folder, Server};
 use countersign_server::admin::When;
+use countersign_server::config::Config;
+use countersign_server::registry::Registry;
 
 #[test]
 fn every_example_is_true() {
@@ -18,6 +20,90 @@ fn every_example_is_true() {
 #[test]
 fn every_example_of_a_migration_is_true() {
     examples_of("migration.md", 4);
+}
+
+#[test]
+fn every_example_of_a_policy_is_true() {
+    examples_of("policy.md", 1);
+}
+
+#[test]
+fn every_example_of_throttling_is_true() {
+    examples_of("throttling.md", 4);
+}
+
+/// Each is a configuration by itself, unless it is marked as a fragment.
+#[test]
+fn every_configuration_is_one() {
+    let folder = Folder::bare();
+    let mut configurations = 0;
+    for entry in std::fs::read_dir(guides()).unwrap() {
+        let page = entry.unwrap().path();
+        for (kind, text) in blocks(&std::fs::read_to_string(&page).unwrap()) {
+            if kind != "toml" {
+                continue;
+            }
+            let file = folder.file("countersign.toml", &text);
+            let read = Config::load(&file, folder.path(), &Registry::built_in());
+            let error = read.err().map(|error| error.to_string()).unwrap_or_default();
+            // What this build or this machine does not have is not the page's mistake.
+            let elsewhere = ["this build has no", "No such file"];
+            let fine = error.is_empty() || elsewhere.iter().any(|part| error.contains(part));
+            assert!(fine, "{}: {error}", page.display());
+            configurations += 1;
+        }
+    }
+    assert!(configurations > 15, "{configurations}");
+}
+
+/// The table of contradictions: what is in code in the first column is a rule, and the second is the error.
+#[test]
+fn every_contradiction_is_told_as_it_stands_there() {
+    let folder = Folder::bare();
+    let page = std::fs::read_to_string(guides().join("policy.md")).unwrap();
+    let section = page.split("## Contradictions").nth(1).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut contradictions = 0;
+    for row in rows {
+        let (rule, error) = row.strip_suffix(" |").unwrap().split_once("` | ").unwrap();
+        let text = format!("[[policy.rules]]\n{}\n", rule.replace("` `", "\n"));
+        let file = folder.file("countersign.toml", &text);
+        let said = folder.fails(1, &["check-config", "--config", file.to_str().unwrap()], "");
+        assert!(said.contains(error), "{text}the guide says\n{error}\nand it is\n{said}");
+        assert!(said.contains("countersign.toml:"), "no place: {said}");
+        contradictions += 1;
+    }
+    assert!(contradictions > 20, "{contradictions}");
+    let guests = "[checker.accounts.main]\n[checker.file.guests]\npath = \"guests\"\n";
+    let several: String =
+        (0..65).map(|i| format!("[[policy.rules]]\nservice = \"s{i}\"\nallow = true\n")).collect();
+    for (text, error) in [
+        (guests, "is a second checker, and no order is given"),
+        (&format!("{guests}[policy]\ncheckers = [\"accounts.main\"]"), "nobody asks the checker"),
+        (&"[[policy.rules]]\nallow = true\n".repeat(2), "never decides"),
+        (&several, "and there may be 64"),
+    ] {
+        assert!(section.contains(&format!("| {error} |")), "the guide does not tell: {error}");
+        let file = folder.file("countersign.toml", text);
+        let said = folder.fails(1, &["check-config", "--config", file.to_str().unwrap()], "");
+        assert!(said.contains(error), "{error}\n{said}");
+    }
+}
+
+fn guides() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide")
+}
+
+/// What a page shows in fences, each with what it is.
+fn blocks(page: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines();
+    while let Some(line) = lines.next() {
+        let Some(kind) = line.strip_prefix("```") else { continue };
+        let text: Vec<_> = lines.by_ref().take_while(|line| !line.starts_with("```")).collect();
+        blocks.push((kind.to_owned(), text.join("\n") + "\n"));
+    }
+    blocks
 }
 
 fn examples_of(guide: &str, least: usize) {
@@ -33,15 +119,20 @@ fn examples_of(guide: &str, least: usize) {
     let wrapper = folder.file("countersign", &wrapper);
     std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o700)).unwrap();
 
-    let guides = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/guide");
-    let guide = std::fs::read_to_string(guides.join(guide)).unwrap();
+    let guide = std::fs::read_to_string(guides().join(guide)).unwrap();
     let mut examples = 0;
-    for block in guide.split("```console\n").skip(1) {
-        let block = block.split("```").next().unwrap();
-        for example in block.split("$ ").skip(1) {
-            let (command, expected) = example.split_once('\n').unwrap();
-            check(folder.path(), command, expected);
-            examples += 1;
+    for (kind, text) in blocks(&guide) {
+        match kind.as_str() {
+            // The file that the examples after it are about.
+            "toml" => drop(folder.file("countersign.toml", &text)),
+            "console" => {
+                for example in text.split("$ ").skip(1) {
+                    let (command, expected) = example.split_once('\n').unwrap();
+                    check(folder.path(), command, expected);
+                    examples += 1;
+                }
+            }
+            _ => {}
         }
     }
     assert!(examples >= least, "{examples}");

@@ -239,7 +239,9 @@ fn faults_let_nobody_in() {
         }
         for reason in [Reason::UnknownUser, Reason::WrongCredential, Reason::Disabled] {
             let refused = (Outcome::Refused(reason), results);
-            for cases in [[(Outcome::Fault, results), refused], [refused, (Outcome::Fault, results)]] {
+            for cases in
+                [[(Outcome::Fault, results), refused], [refused, (Outcome::Fault, results)]]
+            {
                 assert!(!matches!(login(&cases).0, End::Granted(_)), "{cases:?}");
             }
         }

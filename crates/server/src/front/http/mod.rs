@@ -31,8 +31,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use administration::{
-    Events, FactorFilter, GroupSettings, Groups, Members, Membership, Throttles, UserFactors,
-    Users,
+    Events, FactorFilter, GroupSettings, Groups, Members, Membership, Throttles, UserFactors, Users,
 };
 pub use answers::{AnswerMap, LoginRequest, RoundAnswers};
 pub use client::TrustedProxies;
