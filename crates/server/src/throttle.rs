@@ -11,6 +11,7 @@
 //!
 //! Every node counts in memory and shares its counts through the store, some moments later.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
@@ -174,8 +175,9 @@ impl Throttle {
 
     /// Forgets failures, as [`Store::clear_throttles`] does.
     pub fn forget(&self, user: Option<&str>, source: Option<&str>) {
+        let user = user.map(folded);
         let gone = |entry: &Entry| {
-            user.is_none_or(|user| *entry.user == *user)
+            user.as_ref().is_none_or(|user| *entry.user == **user)
                 && source.is_none_or(|source| *entry.source == *source)
         };
         for table in [&self.users, &self.sources] {
@@ -225,7 +227,7 @@ impl Throttle {
     }
 
     fn key(&self, user: &str, source: Option<&IpNet>) -> u64 {
-        self.keys.hash_one((user, source))
+        self.keys.hash_one((&*folded(user), source))
     }
 
     /// Until when what matches is delayed.
@@ -363,7 +365,7 @@ impl Throttle {
         let mut entries = table.write();
         table.make_room(&mut entries, now.steady_ms, window);
         let entry = entries.entry(key).or_insert_with(|| Entry {
-            user: row.user.as_str().into(),
+            user: folded(&row.user).into(),
             source: row.source.as_str().into(),
             ..Entry::default()
         });
@@ -386,7 +388,7 @@ impl Throttle {
 impl Guard for Throttle {
     fn admit(&self, scene: &Scene<'_>, login: &str, proof: Option<&[u8]>) -> Result<u64, Denial> {
         // Zero: never twice the same.
-        let mark = proof.map_or(0, |proof| self.keys.hash_one((login, proof)) | 1);
+        let mark = proof.map_or(0, |proof| self.keys.hash_one((&*folded(login), proof)) | 1);
         let rules = self.rules();
         if !rules.enabled {
             return Ok(mark);
@@ -450,7 +452,7 @@ impl Table {
 impl Entry {
     fn of(user: &str, source: Option<&IpNet>) -> Self {
         let source = source.map(shown).unwrap_or_default();
-        Self { user: user.into(), source: source.into(), ..Self::default() }
+        Self { user: folded(user).into(), source: source.into(), ..Self::default() }
     }
 
     /// Forgets what is long ago.
@@ -498,6 +500,19 @@ impl Source {
     fn at_home(&self, throttle: &Throttle, login: &str) -> bool {
         let Some(network) = &self.network else { return false };
         throttle.at_home.get(&throttle.key(login, Some(network))).is_some()
+    }
+}
+
+/// A name as throttles have it: without capitals and blanks. What a backend takes for one user is one here,
+/// too; else each spelling of a name had its own free guesses.
+pub fn folded(name: &str) -> Cow<'_, str> {
+    let is_folded = |c: char| c.is_ascii() && !c.is_ascii_uppercase() && c != ' ';
+    match name.chars().all(is_folded) {
+        true => Cow::Borrowed(name),
+        false => {
+            let visible = name.chars().filter(|c| !c.is_whitespace());
+            Cow::Owned(visible.flat_map(char::to_lowercase).collect())
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use countersign_store::ThrottleRow;
 use serde::{Deserialize, Serialize};
 
 use super::{Admin, AdminError, When};
-use crate::throttle::source_of;
+use crate::throttle::{folded, source_of};
 
 /// Failures that are held against a user, a source, or a user from a source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,7 +56,8 @@ pub struct ThrottlesCleared {
 }
 
 impl ThrottleFilter {
-    /// The same with the source as it is counted: of IPv6, an address stands for its /64.
+    /// The same with user and source as they are counted: whatever the capitals, and of IPv6 an address stands
+    /// for its /64.
     ///
     /// # Errors
     /// [`AdminError`]: nothing is named, too much, or what is no address.
@@ -66,13 +67,14 @@ impl ThrottleFilter {
             let why = "name a user, a source or both, or else `all`";
             return Err(AdminError::invalid("all", why));
         }
-        let Some(text) = &self.source else { return Ok(self) };
+        let user = self.user.as_deref().map(|user| folded(user).into_owned());
+        let Some(text) = &self.source else { return Ok(Self { user, ..self }) };
         let source = source_of(text).ok_or_else(|| {
             let why =
                 format!("`{text}` is no address or network such as 192.0.2.7 or 192.0.2.0/24");
             AdminError::invalid("source", why)
         })?;
-        Ok(Self { source: Some(source), ..self })
+        Ok(Self { user, source: Some(source), ..self })
     }
 }
 
@@ -94,7 +96,7 @@ impl Admin {
             }
         };
         let rows = match &user {
-            Some(user) => self.store.throttles_of(user, after, limit).await?,
+            Some(user) => self.store.throttles_of(&folded(user), after, limit).await?,
             None => self.store.list_throttles(after, limit).await?,
         };
         let now = self.now();
@@ -145,6 +147,7 @@ mod tests {
         assert!(filter(None, None, false).is_err());
         assert!(filter(Some("ada"), None, true).is_err());
         assert!(filter(None, None, true).is_ok());
+        assert_eq!(filter(Some("Ada"), None, false).unwrap().user.unwrap(), "ada");
         let source = |text| filter(None, Some(text), false).map(|filter| filter.source.unwrap());
         assert_eq!(source("192.0.2.7").unwrap(), "192.0.2.7");
         assert_eq!(source("::ffff:192.0.2.7").unwrap(), "192.0.2.7");

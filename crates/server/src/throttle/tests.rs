@@ -97,6 +97,22 @@ fn the_same_wrong_password_is_one_failure() {
     assert_eq!(stage.throttle.stats(stage.now).repeated, 99);
 }
 
+/// Many backends take `Ada` and ` ADA` for `ada`: another spelling is no other user to guess at.
+#[test]
+fn every_spelling_of_a_name_is_one_user() {
+    let stage = Stage::new();
+    for (i, name) in ["ada", "Ada", "ADA", " ada ", "aDa"].into_iter().enumerate() {
+        assert_eq!(stage.wrong(name, &i.to_string(), "127.0.0.1"), None, "{name}");
+    }
+    for name in ["ada", "adA", "a\u{a0}da"] {
+        assert!(stage.right(name, "127.0.0.1").is_some(), "{name}");
+    }
+    assert_eq!(stage.right("adä", "127.0.0.1"), None);
+    assert_eq!(folded("Jürgen Ä"), "jürgenä");
+    stage.throttle.forget(Some("Ada"), None);
+    assert_eq!(stage.right("ADA", "127.0.0.1"), None);
+}
+
 #[test]
 fn an_address_that_tries_many_users_is_delayed_and_so_is_a_network() {
     let stage = Stage::new();

@@ -91,13 +91,28 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
             format!("the body nests deeper than {LEVELS} levels at line {line} column {column}");
         return Err(Problem::bad(error));
     }
-    let wrong = |error| Problem::bad(format!("the body: {error}"));
+    let wrong = |error: serde_json::Error| {
+        Problem::bad(format!("the body: {}", discreet(&error.to_string())))
+    };
     let _: NoTwins = serde_json::from_slice(body).map_err(wrong)?;
     // Structs are read from arrays as well, in the order of their fields, which is nobody's contract.
     if !body.trim_ascii_start().starts_with(b"{") {
         return Err(Problem::bad("the body: it must be an object"));
     }
     serde_json::from_slice(body).map_err(wrong)
+}
+
+/// An error about a value without the value: what is in the wrong place may be a password.
+fn discreet(error: &str) -> String {
+    for what in ["invalid type: ", "invalid value: "] {
+        if let Some(rest) = error.strip_prefix(what)
+            && let Some(expected) = rest.rfind(", expected ")
+        {
+            let kind = rest[..expected].split(['"', '`']).next().unwrap_or_default();
+            return format!("{what}{}{}", kind.trim_end(), &rest[expected..]);
+        }
+    }
+    error.to_owned()
 }
 
 /// Any JSON without an object that has a key twice. JSON leaves open which of the two counts, so that who
@@ -241,6 +256,23 @@ mod tests {
         assert_eq!(too_deep(nested(LEVELS + 1).as_bytes()), Some((2, LEVELS + 1)));
         let quoted = format!("{{\"a\\\"\":\"{}\"}}", "[".repeat(100));
         assert_eq!(too_deep(quoted.as_bytes()), None);
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_value() {
+        for (body, told) in [
+            (r#"{"round":"se\"cr, expected et","answers":{}}"#, "string, expected u16"),
+            (r#"{"round":-12345678,"answers":{}}"#, "integer, expected u16"),
+            (r#"{"round":1,"answers":"secret"}"#, "string, expected "),
+            (r#"{"round":1.5,"answers":{}}"#, "floating point, expected u16"),
+        ] {
+            let error = match parse::<crate::front::http::RoundAnswers>(body.as_bytes()) {
+                Err(problem) => format!("{problem:?}"),
+                Ok(_) => panic!("{body}"),
+            };
+            assert!(error.contains(told), "{error}");
+            assert!(!["cr", "12345", "et\"", "1.5"].iter().any(|s| error.contains(s)), "{error}");
+        }
     }
 
     #[test]
