@@ -15,6 +15,7 @@ use countersign_store::StoreError;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 
+use crate::engine::Engine;
 use crate::front::Stop;
 use crate::front::socket::Socket;
 use crate::housekeeping;
