@@ -82,10 +82,10 @@ pub struct Limits {
     pub bcrypt_cost: u32,
     /// Rounds of SHA256-CRYPT and SHA512-CRYPT. Default 1,000,000, some 0.3 seconds.
     pub sha_crypt_rounds: u32,
-    /// Rounds of PBKDF2. Default 5,000,000, some two seconds.
+    /// Rounds of PBKDF2. Default 5,000,000, by estimate some seconds.
     pub pbkdf2_rounds: u32,
     /// scrypt and yescrypt `N × r × p × 128` bytes, in KiB: what is mixed, and no less than the memory of
-    /// one hash. Default 512 MiB, a second or two.
+    /// one hash. Default 512 MiB, by estimate a second or two.
     pub scrypt_work_kib: u64,
 }
 

@@ -21,7 +21,7 @@ use crate::hash::{Accept, Hash};
 /// How much is remembered, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remember {
-    /// How many right passwords, and as many wrong ones, about 100 bytes each; those that were not used for
+    /// How many right passwords, and as many wrong ones, by estimate 100 bytes each; those that were not used for
     /// longest make room. 0: none. Default 20,000.
     pub entries: usize,
     /// For how long a right password need not be hashed again. Default 10 minutes.
