@@ -1,10 +1,11 @@
-//! `cargo xtask deep`: what needs a nightly toolchain, and time. It says what it could not
-//! run and why.
+//! `cargo xtask deep`: what needs a nightly toolchain or programs from elsewhere, and time. It says what
+//! it could not run and why.
 
 use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
+use crate::description;
 use crate::report::{Report, Row};
 use crate::steps::{LONG, ask, cargo_of, heading, must, root, target, watch};
 
@@ -24,12 +25,22 @@ const THREAD: [&str; 2] = ["countersign-store", "countersign-server"];
 const CANNOT: i32 = 3;
 
 pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
+    let (only_http, words) = match words {
+        ["--only-http", rest @ ..] => (true, rest),
+        words => (false, words),
+    };
     let seconds = match words {
         [] => 60,
         ["--seconds", number] => number.parse::<u64>().map_err(|e| format!("{number}: {e}"))?,
-        _ => return Err("`deep` knows only `--seconds N`".into()),
+        _ => return Err("`deep` knows only `--only-http` and then `--seconds N`".into()),
     };
     let mut report = Report::default();
+    heading("HTTP description");
+    report.add(description::fuzz(seconds));
+    if only_http {
+        println!("\n{report}");
+        return Ok(report.holds());
+    }
     heading("fuzzers");
     report.add(fuzz(seconds)?);
     heading("Miri");

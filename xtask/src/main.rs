@@ -3,6 +3,7 @@
 
 mod bench;
 mod deep;
+mod description;
 mod dist;
 mod figures;
 mod packages;
@@ -27,8 +28,10 @@ cargo xtask TASK
       --rounds N       alternating measurements of each side (default 5)
       --peer-only      leaves ours out
 
-  deep                 fuzzers, sanitizers and Miri, where a nightly toolchain is present
+  deep                 fuzzers, sanitizers and Miri, where a nightly toolchain is present, and a
+                       fuzzer of the HTTP description from PyPI
       --seconds N      for each fuzz target (default 60)
+      --only-http      only that of the HTTP description
 
   dist                 the Debian package, into target/dist
 ";
