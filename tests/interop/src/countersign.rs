@@ -217,7 +217,20 @@ impl Countersign {
 /// # Errors
 /// When the command does not end with status 0.
 pub fn command(profile: Profile, words: &[&str], input: &str) -> Outcome<Finished> {
-    let done = run(Command::new(binary(profile)?).args(words), input, LIMIT)?;
+    command_within(profile, words, input, LIMIT)
+}
+
+/// The same with a time of its own.
+///
+/// # Errors
+/// When the command does not end in time with status 0.
+pub fn command_within(
+    profile: Profile,
+    words: &[&str],
+    input: &str,
+    limit: Duration,
+) -> Outcome<Finished> {
+    let done = run(Command::new(binary(profile)?).args(words), input, limit)?;
     ensure!(done.code == Some(0), "countersign {}: {}{}", words.join(" "), done.out, done.err);
     Ok(done)
 }

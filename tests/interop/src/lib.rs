@@ -35,7 +35,7 @@ mod terminal;
 mod trouble;
 mod wire;
 
-pub use countersign::{Config, Countersign, Profile, binary, command, user};
+pub use countersign::{Config, Countersign, Profile, binary, command, command_within, user};
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use dovecot_mail::DovecotMail;
 pub use exim::Exim;

@@ -11,6 +11,7 @@ mod idle;
 mod latency;
 mod pending;
 mod saslauthd;
+mod users;
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -36,7 +37,7 @@ pub(crate) struct Effort {
 pub(crate) const USERS: usize = 1000;
 
 type Part = fn(&Effort) -> Outcome<Vec<Figures>>;
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("dovecot", dovecot::measure),
     ("saslauthd", saslauthd::measure),
     ("hash", hash::measure),
@@ -44,6 +45,7 @@ const PARTS: [(&str, Part); 7] = [
     ("core", core::measure),
     ("forward-auth", forward_auth::measure),
     ("pending", pending::measure),
+    ("users", users::measure),
 ];
 
 pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
