@@ -17,7 +17,9 @@ mod verify;
 use std::sync::Arc;
 
 use countersign::World;
-use countersign_store::{Account, Credential, CredentialType, NewCredential, Store, StoreError};
+use countersign_store::{
+    Account, AccountChange, Credential, CredentialType, NewCredential, Store, StoreError,
+};
 
 pub use app_password::NewAppPassword;
 pub(crate) use app_password::matching as matching_app_password;
@@ -165,13 +167,13 @@ impl Factors {
         Ok(Factor::from(credential))
     }
 
-    /// Removes all factors of a user, or all of one kind, and ends their sessions: they were lost, or
-    /// stolen. The password stays.
+    /// Removes all factors of a user, or all of one kind, and ends their sessions, at once or not at all:
+    /// they were lost, or stolen. The password stays.
     ///
     /// # Errors
     ///
-    /// [`FactorError::Store`]: there is no such user, or the store is out of reach; some may be removed
-    /// then. [`FactorError::Invalid`]: the kind is none of [`KINDS`].
+    /// [`FactorError::Store`]: there is no such user, or the store is out of reach.
+    /// [`FactorError::Invalid`]: the kind is none of [`KINDS`].
     pub async fn reset(
         &self,
         user: &str,
@@ -182,14 +184,20 @@ impl Factors {
             let why = format!("`{kind}` is none of {}", kinds.join(", "));
             return Err(FactorError::invalid("the kind", why));
         }
-        let chosen = |of: &CredentialType| kind.is_none_or(|kind| kind == of);
-        let removed = self.list(user).await?.iter().filter(|factor| chosen(&factor.kind)).count();
-        // Sessions after the factors: one that began in between is ended with the others.
-        for kind in KINDS.iter().filter(|kind| chosen(kind)) {
-            self.store.set_credentials(user, kind, &[], self.world.now().unix).await?;
-        }
-        let ended_sessions = self.store.end_sessions_of(user).await?;
-        Ok(Reset { removed, ended_sessions })
+        let chosen = KINDS.into_iter().filter(|of| kind.is_none_or(|kind| kind == of));
+        let wanted = AccountChange {
+            remove_credentials: chosen.collect(),
+            end_sessions: true,
+            ..AccountChange::default()
+        };
+        let done = self.store.change_account(user, &wanted, self.world.now().unix).await?;
+        let factors = |(kind, count): &(CredentialType, u64)| match kind {
+            CredentialType::Recovery => (*count).min(1),
+            _ => *count,
+        };
+        let removed = done.removed_credentials.iter().map(factors).sum::<u64>();
+        let removed = usize::try_from(removed).unwrap_or(usize::MAX);
+        Ok(Reset { removed, ended_sessions: done.ended_sessions })
     }
 
     async fn account(&self, user: &str) -> Result<Account, FactorError> {

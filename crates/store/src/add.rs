@@ -145,7 +145,7 @@ impl Change {
             rows.insert(&mut self).await?;
         }
         let revision = self.commit().await?;
-        Ok(Changes { revision, created_groups, ended_sessions: 0 })
+        Ok(Changes { revision, created_groups, ..Changes::default() })
     }
 
     /// The ids of all groups that are named, and the names of those that were made.

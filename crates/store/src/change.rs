@@ -38,6 +38,12 @@ impl Store {
             credentials::replace_password(&mut change.tx, id, hash, now).await?;
             change.count_credentials(id, name).await?;
         }
+        let mut removed_credentials = Vec::with_capacity(wanted.remove_credentials.len());
+        for kind in &wanted.remove_credentials {
+            let sql = "DELETE FROM credentials WHERE account = $1 AND kind = $2";
+            let removed = change.tx.run(sql, args![id, kind.as_str()]).await?;
+            removed_credentials.push((kind.clone(), removed));
+        }
         let mut created_groups = Vec::new();
         for (group, admin) in &wanted.groups {
             let group = change.group_for(group, wanted.create_groups, &mut created_groups).await?;
@@ -77,7 +83,7 @@ impl Store {
         };
         change.touch(id, name).await?;
         let revision = change.commit().await?;
-        Ok(Changes { revision, created_groups, ended_sessions })
+        Ok(Changes { revision, created_groups, removed_credentials, ended_sessions })
     }
 
     /// Changes a group as `wanted` says; gives the revision. Its members see it at once; what sessions

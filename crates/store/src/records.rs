@@ -232,6 +232,8 @@ pub struct AccountChange {
     /// The hash string of a new password, in place of the old one and of what was made of it. The account's
     /// sessions end.
     pub password: Option<Secret>,
+    /// Kinds of credentials to take away, all of each. None of a kind is no error.
+    pub remove_credentials: Vec<CredentialType>,
     /// Groups to be in, each with the admin mark.
     pub groups: Vec<(String, bool)>,
     /// Add those of `groups` that do not exist.
@@ -255,6 +257,8 @@ pub struct Changes {
     pub revision: i64,
     /// Groups that were added for it.
     pub created_groups: Vec<String>,
+    /// How many credentials it took away, of each kind that it was to.
+    pub removed_credentials: Vec<(CredentialType, u64)>,
     /// Sessions that it ended.
     pub ended_sessions: u64,
 }

@@ -24,10 +24,15 @@ async fn many_things_at_once_or_none(place: Place) {
     add(&store, &["alice"]).await;
     store.add_group(&group("staff", None)).await.unwrap();
     store.add_member("staff", "alice", false).await.unwrap();
+    for kind in [CredentialType::Recovery, CredentialType::Recovery, CredentialType::Totp] {
+        let credential = NewCredential::new(kind, "x".into());
+        store.add_credential("alice", &credential, NOW).await.unwrap();
+    }
     store.create_session(&session("s1", "alice"), 9, store.revision()).await.unwrap();
     let mut wanted = AccountChange {
         fields: AccountUpdate { must_change: Some(true), ..Default::default() },
         password: Some(Secret::from("$second$")),
+        remove_credentials: vec![CredentialType::Recovery, CredentialType::Passkey],
         groups: vec![("mail".into(), true), ("web".into(), false)],
         create_groups: true,
         remove_groups: vec!["staff".into()],
@@ -49,7 +54,12 @@ async fn many_things_at_once_or_none(place: Place) {
     assert_eq!(done.created_groups, ["mail", "web"]);
     assert_eq!((done.revision, done.ended_sessions), (before.0 + 1, 1));
     let alice = store.account("alice").await.unwrap().unwrap();
-    assert_eq!(alice.credentials[0].data, Secret::from("$second$"));
+    assert!(alice.credentials.iter().any(|c| c.data == Secret::from("$second$")));
+    let kinds: Vec<_> = alice.credentials.iter().map(|c| c.kind.clone()).collect();
+    assert_eq!(kinds.len(), 2);
+    assert!(kinds.contains(&CredentialType::Password) && kinds.contains(&CredentialType::Totp));
+    let removed = [(CredentialType::Recovery, 2), (CredentialType::Passkey, 0)];
+    assert_eq!(done.removed_credentials, removed);
     assert!(alice.must_change);
     let groups: Vec<_> = alice.groups.iter().map(|g| (g.group.as_str(), g.admin)).collect();
     assert_eq!(groups, [("mail", true), ("web", false)]);

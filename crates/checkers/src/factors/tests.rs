@@ -1,7 +1,7 @@
 //! Enrolling, listing and removing, on a real store.
 
 use countersign::testing::StillWorld;
-use countersign_store::{NewAccount, OpenOptions};
+use countersign_store::{NewAccount, OpenOptions, SessionRecord};
 
 use super::*;
 
@@ -67,7 +67,24 @@ async fn removing_and_resetting() {
     factors.new_recovery_codes("ada").await.unwrap();
     let reset = factors.reset("ada", Some(&CredentialType::Hotp)).await.unwrap();
     assert_eq!(reset, Reset { removed: 1, ended_sessions: 0 });
-    assert_eq!(factors.reset("ada", None).await.unwrap().removed, 1);
+    let session = SessionRecord {
+        hash: "s".into(),
+        subject: "ada".into(),
+        service: "web".into(),
+        peer: String::new(),
+        data: "{}".into(),
+        created: 0,
+        last_seen: 0,
+        expires: i64::MAX,
+    };
+    factors.enrol_unconfirmed(&pending, "token").await.unwrap();
+    factors.store.create_session(&session, 9, i64::MAX).await.unwrap();
+    let before = factors.store.revision();
+    let reset = factors.reset("ada", None).await.unwrap();
+    assert_eq!(reset, Reset { removed: 2, ended_sessions: 1 });
+    // One change: nobody sees some of it, and whoever logs in meanwhile gets no session.
+    assert_eq!(factors.store.revision(), before + 1);
+    assert!(factors.list("ada").await.unwrap().is_empty());
     assert!(factors.reset("ada", Some(&CredentialType::Password)).await.is_err());
     assert!(factors.reset("nobody", None).await.is_err());
 }

@@ -101,7 +101,7 @@ impl Admin {
                 let detail = format!("{what}: {} removed", done.removed);
                 self.record(name, "factors-reset", &detail).await;
             }
-            // Some may be gone: that is in the record as well.
+            // A connection that dies at the end leaves open whether it was done: in the record as well.
             Err(FactorError::Store(error)) if error.is_temporary() => {
                 self.record(name, "factors-reset", &format!("{what}; broke off: {error}")).await;
             }
