@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn heads_and_texts() {
         let reply = b"HTTP/1.1 201 Created\r\nContent-Length: 3\r\na: b\r\n\r\nabc";
-        assert_eq!(head_of(reply), Some((201, 48, 3)));
+        assert_eq!(head_of(reply), Some((201, 49, 3)));
         assert_eq!(head_of(&reply[..20]), None);
         assert_eq!(text(r#"{"a":{"token":"x"}}"#, "token"), Some("x"));
     }
