@@ -230,5 +230,15 @@ fn guesses(stage: &Stage) -> Outcome {
     let right = login(&site.b, "ada", PASSWORD)?;
     ensure!(refused(&right) && right.head.contains("\nretry-after: "), "the right one: {right:?}");
     ensure!(login(&site.b, "ben", PASSWORD)?.granted(), "another user from there");
+
+    let list = site.run("b", &["throttle", "list", "--user", "ada"], "")?.out;
+    ensure!(list.contains("ada") && list.contains("127.0.0.1"), "the list: {list}");
+    let cleared = site.run("b", &["throttle", "clear", "--user", "ada"], "")?.out;
+    ensure!(cleared.contains("cleared 1 throttle"), "clearing: {cleared}");
+    for node in [&site.a, &site.b] {
+        promised("an end of the delay", || Ok(login(node, "ada", PASSWORD)?.granted()))?;
+    }
+    let list = site.run("a", &["throttle", "list", "--user", "ada"], "")?.out;
+    ensure!(!list.contains("127.0.0.1"), "after clearing: {list}");
     Ok(())
 }
