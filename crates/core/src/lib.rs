@@ -55,6 +55,7 @@
 
 mod alternatives;
 mod answer;
+mod application;
 mod chain;
 mod checker;
 mod conversation;
@@ -64,6 +65,7 @@ mod factors;
 mod guard;
 mod identity;
 mod kind;
+mod minds;
 mod pending;
 mod policy;
 mod portal;
@@ -81,6 +83,7 @@ mod ways;
 
 pub use alternatives::Alternatives;
 pub use answer::{Answer, Answers};
+pub use application::{Adapted, Application, InterfaceTaken, MissingInterface, Serving};
 pub use chain::Chain;
 pub use checker::{Checker, Mechanism, Need};
 pub use conversation::{Ask, Bounds, Conversation, Halt, Reply};
@@ -90,6 +93,7 @@ pub use factors::Factors;
 pub use guard::{Guard, GuessEnd};
 pub use identity::{Identity, Subject, Verified};
 pub use kind::{CredentialKind, KindSet, Shape};
+pub use minds::{Loan, MindLimits, Minds, Told};
 pub use pending::{Id, NotPending, Pending, PendingLimits};
 pub use policy::{Factor, Plaintext, Policy, Rule, Terms, When};
 pub use portal::{Carrier, LoginError, Portal, Request};

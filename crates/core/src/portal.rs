@@ -7,9 +7,10 @@ use std::sync::Arc;
 use crate::chain::{Chain, Plan};
 use crate::ways::{Way, Ways};
 use crate::{
-    Alternatives, Answers, Bounds, BoxExchange, Checker, Conversation, CredentialKind, Denial,
-    Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet, Order, Peer,
-    Policy, Realm, Reason, Reply, Responder, Scene, Session, Step, Verified, World,
+    Alternatives, Answers, Application, Bounds, BoxExchange, Checker, Conversation, CredentialKind,
+    Denial, Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet,
+    MissingInterface, Order, Peer, Policy, Realm, Reason, Reply, Responder, Scene, Serving,
+    Session, Step, Verified, World,
 };
 
 /// The one thing that a protocol holds.
@@ -128,6 +129,17 @@ impl<R> Portal<R> {
     #[must_use]
     pub fn guarded_by(self, guard: Arc<dyn Guard>) -> Self {
         self.remade(|ways| ways.guard = Some(guard))
+    }
+
+    /// The same checkers under the same policy before another realm.
+    pub fn before<S>(&self, realm: S) -> Portal<S> {
+        let Ways { checkers, order, policy, guard, .. } = &self.ways;
+        Portal {
+            realm,
+            carriers: self.carriers.clone(),
+            bounds: self.bounds,
+            ways: Ways::new(checkers.clone(), *order, policy.clone(), guard.clone()),
+        }
     }
 
     fn remade(mut self, change: impl FnOnce(&mut Ways)) -> Self {
@@ -359,6 +371,17 @@ impl<R> Portal<R> {
     {
         let who = self.authenticate(request, responder, world).await?;
         self.realm.admit(&who, mind).await.map_err(LoginError::Denied)
+    }
+}
+
+impl Portal<Application> {
+    /// The portal of a protocol that asks for the interface `I`: what a listener takes before it listens.
+    ///
+    /// # Errors
+    ///
+    /// When the application has no such interface.
+    pub fn serving<I: Interface>(&self) -> Result<Portal<Serving<I>>, MissingInterface> {
+        Ok(self.before(self.realm.realm()?))
     }
 }
 

@@ -56,6 +56,16 @@ impl<I: Interface> Session<I> {
         self
     }
 
+    /// The same session under another interface, with what `map` makes of its avatar: one of a sum type
+    /// that a protocol takes which can do with any of several. It ends as it would have ended, once.
+    pub fn map<J: Interface>(
+        self,
+        map: impl FnOnce(Box<I::Avatar>) -> Box<J::Avatar>,
+    ) -> Session<J> {
+        let Self { logout, avatar } = self;
+        Session { avatar: map(avatar), logout }
+    }
+
     /// The avatar.
     pub fn avatar(&self) -> &I::Avatar {
         &self.avatar

@@ -5,6 +5,7 @@ mod chain;
 mod conversation;
 mod endings;
 mod factors;
+mod interfaces;
 mod memory;
 mod pending;
 mod policy;
