@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::{
-    Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, Identity,
-    Question, Reason, Results, Round, Scene, Shape, Step, Then, Verified,
+    Answer, Answers, BoxExchange, Challenge, Checker, CredentialKind, Denial, Exchange, Fault,
+    Identity, Question, Reason, Results, Round, Scene, Shape, Step, Then, Verified,
 };
 
 /// The checkers for one mechanism, in order.
@@ -42,6 +42,8 @@ pub struct Chain {
 #[derive(Default)]
 struct State {
     asked: Option<Arc<Round>>,
+    /// What the last checker but this challenged the peer with.
+    challenged: Option<Vec<u8>>,
     memo: Vec<Remembered>,
     tried: Vec<(Arc<str>, Reason)>,
     granted: Option<Verified<Identity>>,
@@ -101,6 +103,8 @@ impl State {
 struct Remembered {
     name: Cow<'static, str>,
     kind: CredentialKind,
+    /// What it answers, beside the name.
+    challenge: Option<Challenge>,
     answer: Answer,
     /// The last checker it was given to. To each at most once: what was refused is not sent again.
     given_to: u16,
@@ -181,13 +185,22 @@ impl Chain {
         let index = self.index;
         let state = self.state();
         let Some(round) = state.asked.take() else { return };
-        let textual = |q: &&Question| q.challenge.is_none() && q.kind.shape() == Shape::Value;
-        for question in round.questions.iter().filter(textual) {
+        for question in round.questions.iter().filter(|q| q.kind.shape() == Shape::Value) {
             let Some(answer) = answers.find(&question.name) else { continue };
-            state.memo.retain(|old| old.name != question.name);
+            if let (CredentialKind::Token, Some(Challenge::Bytes(bytes))) =
+                (&question.kind, &question.challenge)
+            {
+                state.challenged = Some(bytes.clone());
+            } else if question.challenge.is_some() {
+                continue;
+            }
+            let same =
+                |old: &Remembered| old.name == question.name && old.challenge == question.challenge;
+            state.memo.retain(|old| !same(old));
             state.memo.push(Remembered {
                 name: question.name.clone(),
                 kind: question.kind.clone(),
+                challenge: question.challenge.clone(),
                 answer: answer.clone(),
                 given_to: index,
             });
@@ -206,7 +219,7 @@ impl Chain {
                 known.given_to < index
                     && known.name == question.name
                     && known.kind == question.kind
-                    && question.challenge.is_none()
+                    && known.challenge == question.challenge
             });
             if let Some(known) = known {
                 answers.push(question.name.clone(), known.answer.clone());
@@ -239,7 +252,9 @@ impl Exchange for Chain {
                 return Ok(Step::deny(Reason::Unsupported));
             };
             let followed = asked.results.only_unknown_goes_on() && !self.is_last();
-            let scene = &Scene { followed, ..*scene };
+            let state = self.state.as_ref();
+            let challenged = state.and_then(|state| state.challenged.clone());
+            let scene = &Scene { followed, challenged: challenged.as_deref(), ..*scene };
             let (exchange, step) = match self.current.take() {
                 Some(mut exchange) => {
                     let step = exchange.step(std::mem::take(&mut answers), scene).await;

@@ -47,6 +47,8 @@ pub enum Need {
     PasswordText,
     /// SCRAM's stored and server keys.
     ScramKeys,
+    /// HTTP Digest's `H(A1)`.
+    DigestKeys,
     /// Public keys.
     PublicKeys,
     /// One-time codes.
@@ -63,6 +65,13 @@ impl Mechanism {
     /// A WebAuthn assertion: one question of the kind [`CredentialKind::Assertion`](crate::CredentialKind),
     /// whose challenge is the JSON of `PublicKeyCredentialRequestOptions`.
     pub const PASSKEY: &'static str = "passkey";
+
+    /// Whether a mechanism of this name ties the login to the connection that it is on, and so needs one whose
+    /// channel binding is known: such names end in `-PLUS` (RFC 5801 §3.1).
+    pub fn binds(name: &str) -> bool {
+        let start = name.len().saturating_sub(5);
+        name.get(start..).is_some_and(|end| end.eq_ignore_ascii_case("-PLUS"))
+    }
 
     /// Whether it goes by this name.
     pub fn is(&self, name: &str) -> bool {

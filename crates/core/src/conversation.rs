@@ -244,6 +244,7 @@ impl Conversation {
             proven: &[],
             followed: false,
             carries: None,
+            challenged: None,
         };
         let step = exchange.step(answers, &scene).await;
         self.claimed = claimed;

@@ -60,6 +60,7 @@ mod chain;
 mod checker;
 mod conversation;
 mod denial;
+mod digest;
 mod exchange;
 mod factors;
 mod guard;
@@ -88,6 +89,7 @@ pub use chain::Chain;
 pub use checker::{Checker, Mechanism, Need};
 pub use conversation::{Ask, Bounds, Conversation, Halt, Reply};
 pub use denial::{Denial, Fault, FaultKind, Public, Reason};
+pub use digest::{DigestAlgorithm, DigestClaim};
 pub use exchange::{BoxExchange, Exchange, Step};
 pub use factors::Factors;
 pub use guard::{Guard, GuessEnd};
@@ -107,7 +109,7 @@ pub use scene::{Facts, Moment, More, Peer, Scene, Transport, World};
 pub use script::{Asker, Decision, script};
 pub use secret::Secret;
 pub use stores::{
-    Directory, KeyStore, ListedKey, OtpStore, PASSWORD, Password, PasswordStore, ScramKeys,
-    ScramStore, Verdict, login_name, not_offered, password_round,
+    DigestStore, Directory, KeyStore, ListedKey, OtpStore, PASSWORD, Password, PasswordStore,
+    ScramKeys, ScramStore, TextStore, Verdict, login_name, not_offered, password_round,
 };
 pub use text::Text;

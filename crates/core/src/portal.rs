@@ -8,7 +8,7 @@ use crate::chain::{Chain, Plan};
 use crate::ways::{Way, Ways};
 use crate::{
     Alternatives, Answers, Application, Bounds, BoxExchange, Checker, Conversation, CredentialKind,
-    Denial, Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet,
+    Denial, Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet, Mechanism,
     MissingInterface, Order, Peer, Policy, Realm, Reason, Reply, Responder, Scene, Serving,
     Session, Step, Verified, World,
 };
@@ -201,7 +201,11 @@ impl<R> Portal<R> {
         if way.open().is_err() {
             return Vec::new();
         }
+        let unbound = peer.more.channel_bindings.is_empty();
         let usable = |name: &str| {
+            if unbound && Mechanism::binds(name) {
+                return false;
+            }
             let plan = way.begin(name);
             plan.is_some_and(|p| !p.plaintext || way.plaintext.allows(peer.transport))
         };

@@ -23,6 +23,11 @@ pub struct Round {
     pub groups: Vec<Group>,
     /// Why this is being asked again.
     pub feedback: Option<Feedback>,
+    /// Whether the peer has proven all that it was asked for, and is only told something more: SCRAM's server
+    /// signature. What it answers is empty and decides nothing. A protocol that carries data together with
+    /// its success answers such a round itself, and then sends the challenge of its one question along with
+    /// the success, if it comes; the others send it as a challenge.
+    pub closing: bool,
 }
 
 /// Something to be told.
@@ -178,6 +183,12 @@ impl Round {
     pub fn notice(mut self, level: Level, text: Text) -> Self {
         self.notices.push(Notice { level, text });
         self
+    }
+
+    /// The round that tells the peer a mechanism's last message. See [`Round::closing`].
+    #[must_use]
+    pub fn telling(message: Vec<u8>) -> Self {
+        Self { closing: true, ..Self::of([Question::token(Some(message))]) }
     }
 
     /// Whether a peer that can answer `kinds` is able to answer this round: every question that must

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, LazyLock};
 
-use crate::{Identity, KindSet, Verified};
+use crate::{DigestClaim, Identity, KindSet, Verified};
 
 /// A point in time, on two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,6 +45,10 @@ pub struct Scene<'a> {
     /// What can be asked from here, where a carrier dresses questions for a peer that by itself answers
     /// opaque tokens only. See [`Scene::supports`].
     pub carries: Option<&'a KindSet>,
+    /// The challenge that an earlier checker of the same mechanism has put to the peer in this attempt, and
+    /// that the peer has answered. A mechanism whose server speaks first uses it in place of one of its own
+    /// making: then the peer's answer is good for both, where it would not understand to be asked again.
+    pub challenged: Option<&'a [u8]>,
 }
 
 impl<'a> Scene<'a> {
@@ -63,6 +67,7 @@ impl<'a> Scene<'a> {
             proven: &[],
             followed: false,
             carries: None,
+            challenged: None,
         }
     }
 }
@@ -109,6 +114,12 @@ pub struct Facts {
     pub certificates: Vec<Arc<[u8]>>,
     /// TLS channel bindings by name (RFC 5929, RFC 9266), shared by the logins of a connection.
     pub channel_bindings: Arc<BTreeMap<&'static str, Vec<u8>>>,
+    /// What our greeting challenged the peer with before it said anything: the timestamp of POP3 (RFC 1939
+    /// §7), fresh for each connection. For APOP.
+    pub greeting: Option<Arc<str>>,
+    /// The claim to a name in an HTTP Digest header whose nonce is ours, fresh, and counted on: read by
+    /// the front end, and to be proven by the response that it answers with.
+    pub digest: Option<Arc<DigestClaim>>,
     /// Anything else worth a record: the client's own session id, its user agent.
     pub details: BTreeMap<&'static str, String>,
 }

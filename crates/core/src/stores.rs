@@ -4,8 +4,9 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 
 use crate::{
-    Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, Identity,
-    KindSet, Mechanism, Need, Question, Reason, Round, Scene, Secret, Step, Verified,
+    Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, DigestAlgorithm, Exchange,
+    Fault, Identity, KindSet, Mechanism, Need, Question, Reason, Round, Scene, Secret, Step,
+    Verified,
 };
 
 /// What a store says about one proof.
@@ -83,6 +84,16 @@ pub trait Directory: Send + Sync + 'static {
     fn find(&self, login: &str) -> impl Future<Output = Result<Verdict, Fault>> + Send;
 }
 
+/// Gives passwords out, for mechanisms that cannot do without: CRAM-MD5, APOP, and SCRAM or Digest where no
+/// keys of theirs are kept. Whoever reads such a store reads every password in it.
+pub trait TextStore: Directory {
+    /// The password of a user, if the user is known and the store has it readable.
+    fn password_text(
+        &self,
+        login: &str,
+    ) -> impl Future<Output = Result<Option<Secret>, Fault>> + Send;
+}
+
 /// SCRAM's server-side secrets (RFC 5802 §3).
 #[derive(Clone, Debug)]
 pub struct ScramKeys {
@@ -104,6 +115,30 @@ pub trait ScramStore: Directory {
         login: &str,
         hash: &str,
     ) -> impl Future<Output = Result<Option<ScramKeys>, Fault>> + Send;
+}
+
+/// Keeps HTTP Digest's keys: the hash of name, realm and password (RFC 7616 §3.4.2), which is as good as the
+/// password for that realm.
+pub trait DigestStore: Directory {
+    /// `H(A1)` without its `-sess` part, as lowercase hexadecimal digits, if the user is known and has one.
+    fn digest_key(
+        &self,
+        login: &str,
+        realm: &str,
+        algorithm: DigestAlgorithm,
+    ) -> impl Future<Output = Result<Option<Secret>, Fault>> + Send;
+
+    /// Whose `H(name:realm)` this is, in lowercase hexadecimal digits: who hides its name behind it (RFC 7616
+    /// §3.4.4) must be looked for. A store that cannot says nothing, and then nobody is found.
+    fn unhashed(
+        &self,
+        userhash: &str,
+        realm: &str,
+        algorithm: DigestAlgorithm,
+    ) -> impl Future<Output = Result<Option<String>, Fault>> + Send {
+        let _ = (userhash, realm, algorithm);
+        std::future::ready(Ok(None))
+    }
 }
 
 /// A public key in SSH wire format that a user may prove to hold, with the options it was listed with.
