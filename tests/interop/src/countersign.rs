@@ -10,7 +10,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::program::target_folder;
-use crate::{Context, Finished, Outcome, Peer, Stage, ensure, run};
+use crate::{Context, Finished, Outcome, Peer, Stage, Trouble, ensure, run};
 
 const LIMIT: Duration = Duration::from_secs(20);
 /// A clean build of the binary on two slow cores.
@@ -135,6 +135,22 @@ impl Countersign {
     /// The same, with the whole text of a configuration file. It has a listener without TLS.
     pub fn start_with(stage: &Stage, profile: Profile, config: &str) -> Outcome<Self> {
         Self::serve(stage, "", profile, Some(config.to_owned()))
+    }
+
+    /// The same, with a configuration that needs the features of a full build.
+    ///
+    /// # Errors
+    /// [`NotRun`](Trouble::NotRun) when the server was built without one of them.
+    pub fn start_full(stage: &Stage, config: &str) -> Outcome<Self> {
+        Self::start_with(stage, Profile::Debug, config).map_err(|trouble| {
+            if stage.logs().contains("this build has no") {
+                return Trouble::not_run(
+                    "the server was built without the feature; set COUNTERSIGN_BIN to one built with \
+                     `--features full`",
+                );
+            }
+            trouble
+        })
     }
 
     /// One of several, with a name that its folder, its log and its configuration file (`NAME.toml`) have.

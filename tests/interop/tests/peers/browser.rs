@@ -47,7 +47,7 @@ impl Browser {
         let wanted = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome",
             "goog:chromeOptions": options,
-            "timeouts": { "implicit": 5000, "pageLoad": 20_000, "script": 10_000 },
+            "timeouts": { "implicit": 15_000, "pageLoad": 20_000, "script": 10_000 },
         } } });
         let begun = call(&driver, "POST", "/session", &wanted)?;
         let session = begun["sessionId"].as_str().during("a session of the browser")?.to_owned();

@@ -48,7 +48,7 @@ fn curl(
     Ok((status.parse().during("curl's status")?, value))
 }
 
-fn begin(server: &Countersign, answers: Value) -> Outcome<(u16, Value)> {
+pub(crate) fn begin(server: &Countersign, answers: Value) -> Outcome<(u16, Value)> {
     let body = json!({ "service": "interop", "answers": answers });
     curl(server, "POST", "/v1/login", Some(&body))
 }

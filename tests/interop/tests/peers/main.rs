@@ -1,6 +1,7 @@
 //! Countersign against the software that people run it with. `cargo xtask test` installs
 //! what is needed; alone: `cargo test -p countersign-interop --test peers [NAME-PART]`.
 
+mod backends;
 mod browser;
 mod http;
 mod mail;
@@ -21,6 +22,7 @@ fn main() -> ExitCode {
         reference::CASES,
         mail::CASES,
         mailboxes::CASES,
+        backends::CASES,
         sasl::CASES,
         http::CASES,
         terminal::CASES,
