@@ -5,10 +5,9 @@
 //! its token likes: each is a connection that listens. It is taken back when the connection ends, and the
 //! realm ends it when the session does.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use countersign::{Level, World};
+use countersign::{Level, Loan, MindLimits, Told, World};
 use countersign_store::Changed;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
@@ -33,22 +32,13 @@ pub enum News {
 }
 
 /// The minds that are lent.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Minds {
-    table: Mutex<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    lent: HashMap<u64, Lent>,
-    /// How many are whose.
-    each: HashMap<Arc<str>, usize>,
+    lent: Arc<countersign::Minds<Lent>>,
 }
 
 #[derive(Debug)]
 struct Lent {
-    subject: Arc<str>,
     session: Box<str>,
     tell: mpsc::Sender<News>,
 }
@@ -56,44 +46,49 @@ struct Lent {
 /// A mind, as the side that lends it: what it is told. Dropping it takes it back.
 #[derive(Debug)]
 pub struct Mind {
-    minds: Arc<Minds>,
-    number: u64,
+    _loan: Loan<Lent>,
     news: mpsc::Receiver<News>,
+}
+
+impl Default for Minds {
+    fn default() -> Self {
+        let limits = MindLimits { each: MINDS_EACH, all: MINDS };
+        Self { lent: Arc::new(countersign::Minds::new(limits)) }
+    }
 }
 
 impl Minds {
     /// Lends the mind of a session's holder. `None`: as many are lent as may be.
-    pub fn lend(self: &Arc<Self>, subject: &str, session: &str) -> Option<Mind> {
+    pub fn lend(&self, subject: &str, session: &str) -> Option<Mind> {
         let (tell, news) = mpsc::channel(UNHEARD);
-        let mut table = self.table();
-        let table = &mut *table;
-        let each = table.each.get(subject).copied().unwrap_or(0);
-        if table.lent.len() >= MINDS || each >= MINDS_EACH {
-            return None;
-        }
-        let subject: Arc<str> = subject.into();
-        let number = table.next;
-        table.next += 1;
-        *table.each.entry(Arc::clone(&subject)).or_default() += 1;
-        table.lent.insert(number, Lent { subject, session: session.into(), tell });
-        Some(Mind { minds: Arc::clone(self), number, news })
+        let loan = self.lent.lend(subject, Lent { session: session.into(), tell })?;
+        Some(Mind { _loan: loan, news })
     }
 
     /// Tells one user, or everybody, something. Gives how many minds were told.
     pub fn notify(&self, subject: Option<&str>, level: Level, text: &str) -> usize {
-        let text: Arc<str> = text.into();
-        let to = |lent: &Lent| subject.is_none_or(|subject| *lent.subject == *subject);
-        self.tell(to, &News::Notice(level, text))
+        let notice = News::Notice(level, text.into());
+        self.lent.tell(subject, |lent| match lent.tell.try_send(notice.clone()) {
+            Ok(()) => Told::Heard,
+            Err(_) => Told::Gone,
+        })
     }
 
-    /// Tells the minds of a session that it is over.
+    /// Tells the minds of a session that it is over. They are given back at once: their side sees the end
+    /// after everything that it was told.
     pub fn revoke(&self, session: &str) {
-        self.tell(|lent| *lent.session == *session, &News::Revoked);
+        self.lent.tell(None, |lent| {
+            if *lent.session != *session {
+                return Told::Passed;
+            }
+            let _ = lent.tell.try_send(News::Revoked);
+            Told::Last
+        });
     }
 
     /// How many are lent.
     pub fn len(&self) -> usize {
-        self.table().lent.len()
+        self.lent.len()
     }
 
     /// Whether none is lent.
@@ -101,44 +96,14 @@ impl Minds {
         self.len() == 0
     }
 
-    fn tell(&self, to: impl Fn(&Lent) -> bool, news: &News) -> usize {
-        let mut table = self.table();
-        let numbers: Vec<_> =
-            table.lent.iter().filter(|(_, lent)| to(lent)).map(|(number, _)| *number).collect();
-        let told = |number: &u64| {
-            let heard = table.lent.get(number).map(|lent| lent.tell.try_send(news.clone()));
-            let heard = heard.is_some_and(|sent| sent.is_ok());
-            if !heard || *news == News::Revoked {
-                // Its side sees the end after everything that it was told.
-                table.remove(*number);
-            }
-            heard
-        };
-        numbers.iter().map(told).filter(|told| *told).count()
-    }
-
     /// The sessions whose minds are lent; of one user, or all.
     fn sessions(&self, subject: Option<&str>) -> Vec<Box<str>> {
-        let table = self.table();
-        let lent = table.lent.values();
-        let of = lent.filter(|lent| subject.is_none_or(|subject| *lent.subject == *subject));
-        of.map(|lent| lent.session.clone()).collect()
-    }
-
-    fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    fn remove(&mut self, number: u64) {
-        let Some(lent) = self.lent.remove(&number) else { return };
-        if let Some(each) = self.each.get_mut(&lent.subject) {
-            *each -= 1;
-            if *each == 0 {
-                self.each.remove(&lent.subject);
-            }
-        }
+        let mut sessions = Vec::new();
+        self.lent.tell(subject, |lent| {
+            sessions.push(lent.session.clone());
+            Told::Passed
+        });
+        sessions
     }
 }
 
@@ -146,12 +111,6 @@ impl Mind {
     /// What it is told next. `None`: nothing more, for it did not hear in time.
     pub async fn news(&mut self) -> Option<News> {
         self.news.recv().await
-    }
-}
-
-impl Drop for Mind {
-    fn drop(&mut self) {
-        self.minds.table().remove(self.number);
     }
 }
 
@@ -214,7 +173,7 @@ mod tests {
         assert_eq!(other.news().await, notice(Level::Warning, "b"));
         assert_eq!(minds.len(), 2);
         drop((one, two, other));
-        assert!(minds.is_empty() && minds.table().each.is_empty());
+        assert!(minds.is_empty());
     }
 
     #[tokio::test]
