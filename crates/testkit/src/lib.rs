@@ -38,3 +38,12 @@ pub use countersign::testing::StillWorld as OwnedWorld;
 pub use countersign::testing::now_or_never;
 pub use executor::{TimedOut, block_on};
 pub use scripted::ScriptedPeer;
+
+/// Every block of these pages compiles, and does what it says.
+#[cfg(doctest)]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/write-a-checker.md")]
+    mod write_a_checker {}
+    #[doc = include_str!("../../../docs/guide/write-a-realm.md")]
+    mod write_a_realm {}
+}
