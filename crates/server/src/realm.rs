@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign::{
     Ask, Denial, Identity, Interface, Logout, Peer, Realm, Reason, Session, Verified, World,
 };
-use countersign_store::{SessionRecord, Store};
+use countersign_store::{SessionRecord, Store, StoreError};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
@@ -136,6 +136,9 @@ impl Realm<Lasting> for ServerRealm {
             expires,
         };
         self.store.create_session(&record, SESSIONS_EACH, begun.since).await.map_err(|error| {
+            if !matches!(error, StoreError::Overtaken { .. }) {
+                tracing::warn!(%error, "a login failed: its session cannot be stored");
+            }
             Denial::new(Reason::Realm).because(format!("the session cannot be stored: {error}"))
         })?;
         let kept = Arc::new(AtomicBool::new(false));

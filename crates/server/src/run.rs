@@ -205,6 +205,15 @@ impl Server {
     ///
     /// When it cannot start. Nothing is left listening then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_in(SystemWorld::new(), config).await
+    }
+
+    /// The same by the clocks of this world.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::start`].
+    pub async fn start_in(world: SystemWorld, config: Config) -> Result<Self, StartError> {
         make_folder(&config.data)?;
         make_folder(&config.data.join("run"))?;
         let lock = lock(&config.data)?;
@@ -219,7 +228,7 @@ impl Server {
             .cache_capacity(config.limits.cached_accounts)
             .stale_after(housekeeping::COPY_IS_TRUE_FOR);
         let store = Store::open(&config.store, store).await?;
-        let engine = Arc::new(engine(&config, &store, &pool)?);
+        let engine = Arc::new(engine(&config, &store, &pool, world)?);
         let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);
         let admin = admin.recorded_in(engine.audit.clone());
         let mut passed = Passed::take().map_err(system("cannot take systemd's sockets"))?;
@@ -318,11 +327,15 @@ impl Server {
 }
 
 /// Everything that decides logins, from a configuration.
-fn engine(config: &Config, store: &Store, pool: &Arc<HashPool>) -> Result<Engine, StartError> {
-    let world = SystemWorld::new();
+fn engine(
+    config: &Config,
+    store: &Store,
+    pool: &Arc<HashPool>,
+    world: SystemWorld,
+) -> Result<Engine, StartError> {
     let throttle = Arc::new(Throttle::new(config.throttle.rules()));
     let portal = portal_of(config, store, pool, &throttle, world)?;
-    let audit = config.open_audit()?;
+    let audit = config.open_audit()?.in_world(world);
     if !audit.is_on() {
         tracing::warn!("the audit record is off: no attempt is recorded");
     }

@@ -34,6 +34,9 @@ const BELIEVED_MS: u64 = 10_000;
 const USED_EVERY: i64 = 60;
 /// Uses that wait to be written.
 const USES: usize = 10_000;
+/// How far in the future a session may have been made, in seconds: nodes' clocks differ a little. One from
+/// beyond was made before the wall clock stepped back, and its end is as far away as the clock was wrong.
+const CLOCKS_DIFFER_S: i64 = 300;
 /// A token: 256 bits in URL-safe base64.
 const TOKEN_LETTERS: usize = 43;
 
@@ -71,6 +74,9 @@ pub struct LiveSession {
     /// Which account it was looked up with: id and revision.
     account: Option<(i64, i64)>,
     noted: AtomicI64,
+    /// Its end on the steady clock, in milliseconds, as of when it was read: a wall clock that steps back
+    /// makes it no later.
+    ends_ms: u64,
     headers: OnceLock<IdentityHeaders>,
 }
 
@@ -218,8 +224,10 @@ impl Sessions {
             return Ok(None);
         };
         let noted = AtomicI64::new(record.last_seen);
-        let live = LiveSession::of(record, login, account.as_deref(), noted);
-        let Some(live) = live.filter(|live| live.is_good(account.as_deref(), now.unix)) else {
+        let left_s = u64::try_from(record.expires.saturating_sub(now.unix)).unwrap_or(0);
+        let ends_ms = now.steady_ms.saturating_add(left_s.saturating_mul(1000));
+        let live = LiveSession::of(record, login, account.as_deref(), noted, ends_ms);
+        let Some(live) = live.filter(|live| live.is_good(account.as_deref(), now)) else {
             return Ok(None);
         };
         let live = Arc::new(live);
@@ -240,7 +248,7 @@ impl Sessions {
             None => self.account(&live.record.subject).await?,
         };
         let account = account.as_deref();
-        if !live.is_good(account, now.unix) {
+        if !live.is_good(account, now) {
             self.copies.remove(&key);
             return Ok(None);
         }
@@ -248,7 +256,7 @@ impl Sessions {
             return Ok(Some(live));
         }
         let noted = AtomicI64::new(live.noted.load(Ordering::Relaxed));
-        let next = LiveSession::of(live.record.clone(), live.login.clone(), account, noted);
+        let next = LiveSession::of(live.record.clone(), live.login.clone(), account, noted, live.ends_ms);
         let next = next.map(Arc::new);
         match &next {
             Some(next) => self.put(key, next, epoch),
@@ -319,6 +327,7 @@ impl LiveSession {
         login: LoginData,
         account: Option<&Account>,
         noted: AtomicI64,
+        ends_ms: u64,
     ) -> Option<Self> {
         let identity = match account {
             Some(account) if login.follows_account => {
@@ -330,19 +339,20 @@ impl LiveSession {
         };
         let account = account.map(|account| (account.id, account.revision));
         let (who, headers) = (identity.to_identity(), OnceLock::new());
-        Some(Self { record, login, identity, who, account, noted, headers })
+        Some(Self { record, login, identity, who, account, noted, ends_ms, headers })
     }
 
-    fn is_good(&self, account: Option<&Account>, now: i64) -> bool {
+    fn is_good(&self, account: Option<&Account>, now: Moment) -> bool {
         let usable = match account {
             Some(account) => {
                 let same = self.account.is_none_or(|(id, _)| id == account.id);
-                same && account.enabled && account.expires.is_none_or(|end| end > now)
+                same && account.enabled && account.expires.is_none_or(|end| end > now.unix)
             }
             // None: another checker's user, of whom the store knows nothing. One that it did know is gone.
             None => self.account.is_none(),
         };
-        usable && self.record.expires > now
+        let begun = self.record.created <= now.unix.saturating_add(CLOCKS_DIFFER_S);
+        usable && begun && self.record.expires > now.unix && self.ends_ms > now.steady_ms
     }
 
     /// The headers in which proxies are told who it is.
@@ -487,6 +497,28 @@ mod tests {
         assert!(place.sessions.find(TOKEN, late).await.is_err());
         place.sessions.confirm(late);
         assert!(place.sessions.find(TOKEN, late).await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_wall_clock_that_steps_back_makes_no_session_longer() {
+        let place = place(true).await;
+        // 900 s are left.
+        assert!(place.find(100).await.is_some());
+        let at = |seconds: u64, unix| Moment { steady_ms: 1000 + seconds * 1000, unix };
+        for (seconds, unix, good) in [(890, 50, true), (899, 50, true), (900, 50, false)] {
+            let now = at(seconds, unix);
+            place.sessions.confirm(now);
+            assert_eq!(place.sessions.find(TOKEN, now).await.unwrap().is_some(), good, "{seconds}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_session_from_the_future_is_none_until_then() {
+        let place = place(true).await;
+        assert!(place.find(100 - CLOCKS_DIFFER_S - 1).await.is_none());
+        assert!(place.find(100 - CLOCKS_DIFFER_S).await.is_some());
+        assert!(place.find(-1000).await.is_none(), "nor is its copy");
+        assert!(place.find(100).await.is_some());
     }
 
     #[tokio::test]

@@ -124,6 +124,9 @@ struct Entry {
     said: bool,
     /// Nothing is held against it any more, and the store does not know.
     reset: bool,
+    /// The times of the store's row that were heard last, in unix milliseconds: a row counts once. Of one that
+    /// the wall clock has stepped back behind, each look would find a delay that is still to come.
+    heard: (i64, i64),
 }
 
 /// Where a guess comes from.
@@ -371,9 +374,11 @@ impl Throttle {
         });
         // What is held here and the store does not know is beyond what it says.
         entry.failures = entry.failures.max(row.failures.saturating_add(entry.unsaid));
-        entry.until = entry.until.max(steady(row.until_ms));
-        entry.last = entry.last.max(steady(row.last_ms).min(now.steady_ms));
         entry.said = true;
+        if std::mem::replace(&mut entry.heard, (row.until_ms, row.last_ms)) != (row.until_ms, row.last_ms) {
+            entry.until = entry.until.max(steady(row.until_ms));
+            entry.last = entry.last.max(steady(row.last_ms).min(now.steady_ms));
+        }
         table.count.store(entries.len(), Ordering::Relaxed);
     }
 

@@ -1,5 +1,6 @@
 //! The machine's own clocks and entropy: the world of a running server.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use countersign::{Moment, World};
@@ -8,12 +9,28 @@ use countersign::{Moment, World};
 #[derive(Debug, Clone, Copy)]
 pub struct SystemWorld {
     started: Instant,
+    /// For tests: how far the wall clock is off.
+    off_s: Option<&'static AtomicI64>,
 }
 
 impl SystemWorld {
     /// Starts the steady clock.
     pub fn new() -> Self {
-        Self { started: Instant::now() }
+        Self { started: Instant::now(), off_s: None }
+    }
+
+    /// The machine's world, except that its wall clock is so many seconds ahead of the machine's, or behind
+    /// it: for tests of a clock that is stepped while a server runs. The steady clock is the machine's.
+    #[must_use]
+    pub fn off_by(seconds: &'static AtomicI64) -> Self {
+        Self { off_s: Some(seconds), ..Self::new() }
+    }
+
+    /// Seconds since 1970 and the milliseconds beyond, on the wall clock.
+    pub fn unix_ms(&self) -> (i64, u16) {
+        let (unix, ms) = unix_ms();
+        let off = self.off_s.map_or(0, |off| off.load(Ordering::Relaxed));
+        (unix.saturating_add(off), ms)
     }
 
     /// Nanoseconds on the steady clock.
@@ -28,7 +45,7 @@ impl Default for SystemWorld {
     }
 }
 
-/// Seconds since 1970 and the milliseconds beyond.
+/// Seconds since 1970 and the milliseconds beyond, on the machine's wall clock.
 pub fn unix_ms() -> (i64, u16) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seconds = i64::try_from(since.as_secs()).unwrap_or(i64::MAX);
@@ -37,7 +54,7 @@ pub fn unix_ms() -> (i64, u16) {
 
 impl World for SystemWorld {
     fn now(&self) -> Moment {
-        Moment { steady_ms: self.steady_ns() / 1_000_000, unix: unix_ms().0 }
+        Moment { steady_ms: self.steady_ns() / 1_000_000, unix: self.unix_ms().0 }
     }
 
     fn fill(&self, bytes: &mut [u8]) {

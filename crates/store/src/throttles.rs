@@ -9,8 +9,9 @@ use crate::store::Store;
 
 impl Store {
     /// Adds what a node has counted since it last said so, in one transaction: `failures` is how many more
-    /// there were. A row whose last failure is more than `window_ms` before the new one begins again;
-    /// otherwise failures add up, and of the two `until_ms` and `last_ms` the later stays. Control
+    /// there were. A row whose last failure is more than `window_ms` before the new one begins again, and so
+    /// does one whose last failure is as far in the future: a clock has stepped back. Otherwise failures add
+    /// up, and of the two `until_ms` and `last_ms` the later stays. Control
     /// characters in the texts are replaced and over-long ones cut: peers type anything as a name.
     ///
     /// May be lost with the last moments before a power cut.
@@ -128,10 +129,13 @@ const ADD: &str = "\
 INSERT INTO throttles (who, source, failures, until_ms, last_ms) VALUES ($1, $2, $3, $4, $5) \
 ON CONFLICT (who, source) DO UPDATE SET \
   failures = CASE WHEN throttles.last_ms < excluded.last_ms - $6 \
+                    OR throttles.last_ms > excluded.last_ms + $6 \
                   THEN excluded.failures ELSE throttles.failures + excluded.failures END, \
   until_ms = CASE WHEN throttles.until_ms < excluded.until_ms \
+                    OR throttles.last_ms > excluded.last_ms + $6 \
                   THEN excluded.until_ms ELSE throttles.until_ms END, \
   last_ms  = CASE WHEN throttles.last_ms < excluded.last_ms \
+                    OR throttles.last_ms > excluded.last_ms + $6 \
                   THEN excluded.last_ms ELSE throttles.last_ms END";
 
 fn throttle(row: &Row) -> Result<ThrottleRow, StoreError> {

@@ -238,6 +238,12 @@ async fn failures_add_up_within_the_window(place: Place) {
         store.throttles_since(12_000).await.unwrap(),
         [failed("alice", "192.0.2.1", 1, 12_001)]
     );
+    // So it does when a clock was stepped back: what is in the future holds nobody until then.
+    store.add_throttles(&[failed("carol", "", 9, 500_000)], 1000).await.unwrap();
+    store.add_throttles(&[failed("carol", "", 1, 13_000)], 1000).await.unwrap();
+    let carol = store.throttles_of("carol", None, 9).await.unwrap();
+    assert_eq!(carol, [failed("carol", "", 1, 13_000)]);
+    assert_eq!(store.clear_throttles(Some("carol"), None).await.unwrap(), 1);
 
     assert_eq!(store.trim_throttles(9100).await.unwrap(), 0, "its delay has not ended");
     assert_eq!(store.trim_throttles(9101).await.unwrap(), 1);

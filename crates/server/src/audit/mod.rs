@@ -24,6 +24,7 @@ pub use record::{Act, Outcome, Record};
 use sink::Sink;
 
 use crate::metrics::{Counts, Metrics};
+use crate::world::SystemWorld;
 
 /// What to do when a record cannot be written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
@@ -55,6 +56,8 @@ pub struct Keeping {
 #[derive(Clone, Debug)]
 pub struct Audit {
     sink: Option<Arc<Sink>>,
+    /// Whose time the records have.
+    world: SystemWorld,
 }
 
 /// How the record does, for who looks after the server.
@@ -81,7 +84,7 @@ pub struct Ledger {
 impl Audit {
     /// No record at all. For benchmarks and tests; a server says so at start-up.
     pub fn off() -> Self {
-        Self { sink: None }
+        Self::to(None)
     }
 
     /// Opens the file, mode 0600, and appends to it.
@@ -102,7 +105,7 @@ impl Audit {
     pub fn kept(path: &Path, keeping: Keeping) -> Result<Self, Fault> {
         rotation::undo_half_done(path);
         let sink = Sink::open(path, true, keeping).map_err(|error| unopened(path, error))?;
-        Ok(Self { sink: Some(Arc::new(sink)) })
+        Ok(Self::to(Some(Arc::new(sink))))
     }
 
     /// Opens the file that a server has made, for another program to append to. It makes none: the server
@@ -116,8 +119,18 @@ impl Audit {
         match Sink::open(path, false, keeping) {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Self::off()),
             Err(error) => Err(unopened(path, error)),
-            Ok(sink) => Ok(Self { sink: Some(Arc::new(sink)) }),
+            Ok(sink) => Ok(Self::to(Some(Arc::new(sink)))),
         }
+    }
+
+    fn to(sink: Option<Arc<Sink>>) -> Self {
+        Self { sink, world: SystemWorld::new() }
+    }
+
+    /// The same record, by the clock of this world.
+    #[must_use]
+    pub fn in_world(self, world: SystemWorld) -> Self {
+        Self { world, ..self }
     }
 
     /// Whether anything is recorded.
@@ -128,7 +141,7 @@ impl Audit {
     /// Adds a record to a batch.
     pub fn record(&self, ledger: &mut Ledger, record: &Record<'_>) {
         if self.is_on() {
-            record.write(&mut ledger.lines);
+            record.write_in(&self.world, &mut ledger.lines);
         }
     }
 
@@ -170,7 +183,7 @@ impl Audit {
     pub fn act(&self, act: &Act<'_>) -> Result<(), Fault> {
         let Some(sink) = &self.sink else { return Ok(()) };
         let mut line = Vec::new();
-        act.write(&mut line);
+        act.write_in(&self.world, &mut line);
         sink.write(&line)
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use countersign::{Denial, Fault, Transport};
 
-use crate::world::unix_ms;
+use crate::world::SystemWorld;
 
 /// One attempt. Holds no secret: there is no field that could.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +44,14 @@ pub struct Act<'a> {
 }
 
 impl Act<'_> {
-    /// Appends the act as a line.
+    /// Appends the act as a line, as of now.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_in(&SystemWorld::new(), out);
+    }
+
+    pub(super) fn write_in(&self, world: &SystemWorld, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"time\":\"");
-        write_time(out);
+        write_time(world, out);
         out.extend_from_slice(b"\",\"outcome\":\"changed\"");
         text(out, "actor", self.actor);
         text(out, "act", self.act);
@@ -76,10 +80,15 @@ pub enum Outcome<'a> {
 }
 
 impl Record<'_> {
-    /// Appends the record as a line. The keys and their order are a contract: `docs/protocols/audit.md`.
+    /// Appends the record as a line, as of now. The keys and their order are a contract:
+    /// `docs/protocols/audit.md`.
     pub fn write(&self, out: &mut Vec<u8>) {
+        self.write_in(&SystemWorld::new(), out);
+    }
+
+    pub(super) fn write_in(&self, world: &SystemWorld, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"time\":\"");
-        write_time(out);
+        write_time(world, out);
         out.extend_from_slice(b"\",\"outcome\":\"");
         match self.outcome {
             Outcome::Granted { .. } => out.extend_from_slice(b"granted\""),
@@ -151,13 +160,13 @@ fn string(out: &mut Vec<u8>, value: &str) {
 }
 
 /// RFC 3339 in UTC with milliseconds. The part up to the second is made once a second.
-fn write_time(out: &mut Vec<u8>) {
+fn write_time(world: &SystemWorld, out: &mut Vec<u8>) {
     thread_local! {
         static SECOND: std::cell::RefCell<(i64, String)> = const {
             std::cell::RefCell::new((i64::MIN, String::new()))
         };
     }
-    let (unix, ms) = unix_ms();
+    let (unix, ms) = world.unix_ms();
     SECOND.with_borrow_mut(|(second, text)| {
         if *second != unix {
             *second = unix;

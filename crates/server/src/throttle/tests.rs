@@ -74,6 +74,40 @@ fn delays_double_up_to_below_postfix_s_patience() {
     assert_eq!(stage.right("ada", "192.0.2.1"), None, "whoever proved it begins anew");
 }
 
+#[tokio::test]
+async fn a_wall_clock_that_steps_holds_nobody_longer_and_lets_nobody_go() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = countersign_store::OpenOptions::create();
+    let store = Store::open(folder.path().join("a.db"), open).await.unwrap();
+    let steps = [(-86_400, "192.0.2.1"), (-600, "192.0.3.1"), (600, "192.0.4.1"), (86_400, "192.0.5.1")];
+    for (step, from) in steps {
+        let mut stage = Stage::new();
+        let user = format!("ada{step}");
+        for i in 0..9 {
+            stage.wrong(&user, &i.to_string(), from);
+        }
+        stage.wait(7_900);
+        stage.wrong(&user, "x", from);
+        stage.throttle.share(&store, stage.now).await.unwrap();
+        let wait = stage.right(&user, from).expect("delayed");
+        stage.now.unix += step;
+        stage.throttle.share(&store, stage.now).await.unwrap();
+        assert!(stage.right(&user, from).is_some_and(|left| left >= wait), "{step}");
+        // However often it looks, what was said before the step is heard once.
+        for _ in 0..20 {
+            stage.wait(500);
+            stage.throttle.share(&store, stage.now).await.unwrap();
+        }
+        assert_eq!(stage.right(&user, from), None, "{step}");
+        // What is counted from then on counts from one.
+        for i in 0..5 {
+            assert_eq!(stage.wrong(&user, &i.to_string(), from), None, "{step}, guess {i}");
+            stage.throttle.share(&store, stage.now).await.unwrap();
+        }
+        assert!(stage.right(&user, from).is_some_and(|left| left <= 1000), "{step}");
+    }
+}
+
 #[test]
 fn nobody_is_locked_out_of_their_own_network() {
     let stage = Stage::new();
