@@ -22,6 +22,9 @@ pub struct Denial {
     pub tried: Vec<(Arc<str>, Reason)>,
     /// Who the peer said it was.
     pub claimed: Option<Box<str>>,
+    /// Whether something of ours broke, so that it is told and recorded as a fault is. For realms: checkers
+    /// return a [`Fault`].
+    pub broken: bool,
 }
 
 /// Why a login was refused.
@@ -122,6 +125,7 @@ impl Denial {
             retry_after: None,
             tried: Vec::new(),
             claimed: None,
+            broken: false,
         }
     }
 
@@ -129,6 +133,13 @@ impl Denial {
     #[must_use]
     pub fn because(mut self, detail: impl Into<Cow<'static, str>>) -> Self {
         self.detail = detail.into();
+        self
+    }
+
+    /// The refusal of a realm in which something broke.
+    #[must_use]
+    pub fn broken(mut self) -> Self {
+        self.broken = true;
         self
     }
 

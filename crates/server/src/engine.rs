@@ -375,6 +375,9 @@ impl Engine {
             Reply::Denied(denial) => (Turn::Denied(denial), Some(conversation)),
             Reply::Granted(who) => match self.portal.load().realm().admit(&who, mind).await {
                 Ok(session) => (Turn::Granted(who, session), Some(conversation)),
+                Err(denial) if denial.broken => {
+                    (Turn::Fault(Fault::unavailable(denial.detail)), None)
+                }
                 // What it would repeat is that the checkers let the peer in, and the realm did not.
                 Err(mut denial) => {
                     denial.claimed = who.subject.name().map(Into::into);

@@ -136,10 +136,10 @@ impl Realm<Lasting> for ServerRealm {
             expires,
         };
         self.store.create_session(&record, SESSIONS_EACH, begun.since).await.map_err(|error| {
-            if !matches!(error, StoreError::Overtaken { .. }) {
-                tracing::warn!(%error, "a login failed: its session cannot be stored");
-            }
-            Denial::new(Reason::Realm).because(format!("the session cannot be stored: {error}"))
+            let overtaken = matches!(error, StoreError::Overtaken { .. });
+            let denial = Denial::new(Reason::Realm);
+            let denial = denial.because(format!("the session cannot be stored: {error}"));
+            if overtaken { denial } else { denial.broken() }
         })?;
         let kept = Arc::new(AtomicBool::new(false));
         let (store, hash, unless) = (self.store.clone(), token_hash(&token), Arc::clone(&kept));

@@ -256,7 +256,8 @@ impl Sessions {
             return Ok(Some(live));
         }
         let noted = AtomicI64::new(live.noted.load(Ordering::Relaxed));
-        let next = LiveSession::of(live.record.clone(), live.login.clone(), account, noted, live.ends_ms);
+        let next =
+            LiveSession::of(live.record.clone(), live.login.clone(), account, noted, live.ends_ms);
         let next = next.map(Arc::new);
         match &next {
             Some(next) => self.put(key, next, epoch),

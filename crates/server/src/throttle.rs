@@ -375,7 +375,9 @@ impl Throttle {
         // What is held here and the store does not know is beyond what it says.
         entry.failures = entry.failures.max(row.failures.saturating_add(entry.unsaid));
         entry.said = true;
-        if std::mem::replace(&mut entry.heard, (row.until_ms, row.last_ms)) != (row.until_ms, row.last_ms) {
+        if std::mem::replace(&mut entry.heard, (row.until_ms, row.last_ms))
+            != (row.until_ms, row.last_ms)
+        {
             entry.until = entry.until.max(steady(row.until_ms));
             entry.last = entry.last.max(steady(row.last_ms).min(now.steady_ms));
         }

@@ -262,7 +262,10 @@ impl Target {
 
     fn append(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.gone {
-            return Err(io::Error::new(ErrorKind::NotFound, "it was deleted, and cannot be made"));
+            return Err(io::Error::new(
+                ErrorKind::NotFound,
+                "it was deleted, and cannot be made anew: see to its folder",
+            ));
         }
         if self.torn {
             if let Err(error) = (&*self.file).write_all(b"\n") {
@@ -299,7 +302,10 @@ impl Target {
     /// Logged once, not for every login of an outage.
     fn fails(&mut self, error: io::Error) -> io::Error {
         if !std::mem::replace(&mut self.failing, true) {
-            tracing::error!(path = %self.path.display(), %error, "cannot write the audit file");
+            tracing::error!(
+                path = %self.path.display(), %error,
+                "cannot write the audit file: free some space, or see to its folder; it is tried again"
+            );
         }
         error
     }

@@ -79,7 +79,8 @@ async fn a_wall_clock_that_steps_holds_nobody_longer_and_lets_nobody_go() {
     let folder = tempfile::tempdir().unwrap();
     let open = countersign_store::OpenOptions::create();
     let store = Store::open(folder.path().join("a.db"), open).await.unwrap();
-    let steps = [(-86_400, "192.0.2.1"), (-600, "192.0.3.1"), (600, "192.0.4.1"), (86_400, "192.0.5.1")];
+    let steps =
+        [(-86_400, "192.0.2.1"), (-600, "192.0.3.1"), (600, "192.0.4.1"), (86_400, "192.0.5.1")];
     for (step, from) in steps {
         let mut stage = Stage::new();
         let user = format!("ada{step}");

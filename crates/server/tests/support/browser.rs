@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::http::{Reply, Running};
+use super::http::{Reply, Served, raw};
 
 /// A browser.
 #[derive(Debug, Default)]
@@ -20,14 +20,14 @@ pub(crate) struct Page {
 }
 
 impl Browser {
-    pub(crate) async fn get(&mut self, server: &Running, path: &str) -> Page {
+    pub(crate) async fn get(&mut self, server: &impl Served, path: &str) -> Page {
         self.send(server, "GET", path, "").await
     }
 
     /// Sends a form's fields.
     pub(crate) async fn post(
         &mut self,
-        server: &Running,
+        server: &impl Served,
         path: &str,
         fields: &[(&str, &str)],
     ) -> Page {
@@ -41,7 +41,7 @@ impl Browser {
     /// Sends the first form of a page to `path`, with its hidden fields and these.
     pub(crate) async fn submit(
         &mut self,
-        server: &Running,
+        server: &impl Served,
         page: &Page,
         path: &str,
         fields: &[(&str, &str)],
@@ -52,7 +52,7 @@ impl Browser {
         self.post(server, path, &all).await
     }
 
-    async fn send(&mut self, server: &Running, method: &str, path: &str, body: &str) -> Page {
+    async fn send(&mut self, server: &impl Served, method: &str, path: &str, body: &str) -> Page {
         let mut request =
             format!("{method} {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n");
         let cookies: Vec<_> = self.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
@@ -66,7 +66,7 @@ impl Browser {
             request += "content-type: application/x-www-form-urlencoded\r\n";
         }
         let _ = write!(request, "content-length: {}\r\n\r\n{body}", body.len());
-        let reply = server.raw(request.as_bytes()).await;
+        let reply = raw(server.address(), request.as_bytes()).await;
         for line in reply.head.lines() {
             let Some(cookie) = line.strip_prefix("set-cookie: ") else { continue };
             let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();

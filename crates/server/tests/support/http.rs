@@ -14,6 +14,17 @@ use tokio::time::timeout;
 use super::schema::Schemas;
 use super::{PATIENCE, Place};
 
+/// Whatever listens on a loopback port.
+pub(crate) trait Served {
+    fn address(&self) -> SocketAddr;
+}
+
+impl Served for Running {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 /// A server on a loopback port.
 pub(crate) struct Running {
     pub(crate) place: Place,
@@ -46,15 +57,12 @@ impl Running {
     }
 
     pub(crate) async fn connect(&self) -> TcpStream {
-        timeout(PATIENCE, TcpStream::connect(self.address)).await.unwrap().unwrap()
+        connect(self.address).await
     }
 
     /// Sends bytes and reads until the server closes.
     pub(crate) async fn raw(&self, request: &[u8]) -> Reply {
-        let mut stream = self.connect().await;
-        // The server may close before it has read everything, which a write may notice.
-        let _ = stream.write_all(request).await;
-        read_reply(&mut stream).await
+        raw(self.address, request).await
     }
 
     /// One request on a connection of its own.
@@ -135,6 +143,18 @@ impl Reply {
     pub(crate) fn error(&self) -> String {
         self.json()["error"].as_str().unwrap().to_owned()
     }
+}
+
+async fn connect(address: SocketAddr) -> TcpStream {
+    timeout(PATIENCE, TcpStream::connect(address)).await.unwrap().unwrap()
+}
+
+/// Sends bytes and reads until the server closes.
+pub(crate) async fn raw(address: SocketAddr, request: &[u8]) -> Reply {
+    let mut stream = connect(address).await;
+    // The server may close before it has read everything, which a write may notice.
+    let _ = stream.write_all(request).await;
+    read_reply(&mut stream).await
 }
 
 /// Reads a reply from a connection that the server closes after it.
