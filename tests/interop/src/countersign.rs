@@ -129,12 +129,12 @@ impl Countersign {
     /// Starts it with a configuration file, or, as a newcomer would, without any, and waits
     /// until it says that it is ready.
     pub fn start(stage: &Stage, profile: Profile, config: Option<&Config>) -> Outcome<Self> {
-        Self::serve(stage, "", profile, config.map(Config::text))
+        Self::serve(stage, "", &[], profile, config.map(Config::text))
     }
 
     /// The same, with the whole text of a configuration file. It has a listener without TLS.
     pub fn start_with(stage: &Stage, profile: Profile, config: &str) -> Outcome<Self> {
-        Self::serve(stage, "", profile, Some(config.to_owned()))
+        Self::serve(stage, "", &[], profile, Some(config.to_owned()))
     }
 
     /// The same, with a configuration that needs the features of a full build.
@@ -155,17 +155,40 @@ impl Countersign {
 
     /// One of several, with a name that its folder, its log and its configuration file (`NAME.toml`) have.
     pub fn node(stage: &Stage, name: &str, profile: Profile, config: &str) -> Outcome<Self> {
-        Self::serve(stage, name, profile, Some(config.to_owned()))
+        Self::serve(stage, name, &[], profile, Some(config.to_owned()))
     }
 
-    fn serve(stage: &Stage, node: &str, profile: Profile, config: Option<String>) -> Outcome<Self> {
+    /// By a command that ends with becoming what its last words are: the server.
+    pub fn start_by(
+        stage: &Stage,
+        before: &[&str],
+        profile: Profile,
+        config: &str,
+    ) -> Outcome<Self> {
+        Self::serve(stage, "", before, profile, Some(config.to_owned()))
+    }
+
+    fn serve(
+        stage: &Stage,
+        node: &str,
+        before: &[&str],
+        profile: Profile,
+        config: Option<String>,
+    ) -> Outcome<Self> {
         let binary = binary(profile)?;
         let (data, name) = match node {
             "" => ("data".to_owned(), "countersign"),
             node => (format!("{node}.data"), node),
         };
         let data = stage.at(data);
-        let mut command = Command::new(binary);
+        let mut command = match before {
+            [] => Command::new(binary),
+            [program, words @ ..] => {
+                let mut command = Command::new(program);
+                command.args(words).arg(binary);
+                command
+            }
+        };
         command.arg("serve").arg("--data").arg(&data);
         match config {
             Some(config) => {

@@ -87,7 +87,7 @@ impl File {
             true => Err(StoreError::Unavailable {
                 place: at.place.clone(),
                 why:
-                    "the file was moved or replaced while it was open: put it back, or start again"
+                    "the file was moved or replaced while it was open, or its folder cannot be looked into: put it back, or start again"
                         .into(),
             }),
         }

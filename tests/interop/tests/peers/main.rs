@@ -3,6 +3,7 @@
 
 mod backends;
 mod browser;
+mod disk;
 mod http;
 mod mail;
 mod mailboxes;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         pages::CASES,
         web::CASES,
         nodes::CASES,
+        disk::CASES,
     ]
     .concat();
     // Before the first case's deadline begins; a case that needs it says so when it is not there.

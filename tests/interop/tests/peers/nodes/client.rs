@@ -18,40 +18,40 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A reply over HTTP.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) head: String,
-    pub(super) body: Value,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: Value,
 }
 
 impl Reply {
-    pub(super) fn granted(&self) -> bool {
+    pub(crate) fn granted(&self) -> bool {
         self.status == 200 && self.body["status"] == "granted"
     }
 
-    pub(super) fn denied(&self) -> bool {
+    pub(crate) fn denied(&self) -> bool {
         self.status == 401 && self.body["reason"] == "denied"
     }
 
     /// Nobody decided: the client may ask again.
-    pub(super) fn later(&self) -> bool {
+    pub(crate) fn later(&self) -> bool {
         matches!(self.status, 429 | 503) && self.body["status"] != "granted"
     }
 
-    pub(super) fn token(&self) -> Outcome<String> {
+    pub(crate) fn token(&self) -> Outcome<String> {
         ensure!(self.granted(), "not let in: {self:?}");
         Ok(self.body["session"]["token"].as_str().during("a token")?.to_owned())
     }
 }
 
 /// A request on a connection that is made already.
-pub(super) struct Ready {
+pub(crate) struct Ready {
     stream: TcpStream,
     text: String,
 }
 
 impl Ready {
-    pub(super) fn to(
+    pub(crate) fn to(
         node: &Countersign,
         method: &str,
         path: &str,
@@ -75,7 +75,7 @@ impl Ready {
         Ok(Self { stream, text })
     }
 
-    pub(super) fn send(mut self) -> Outcome<Reply> {
+    pub(crate) fn send(mut self) -> Outcome<Reply> {
         self.stream.write_all(self.text.as_bytes()).during("a request")?;
         let mut reply = String::new();
         self.stream.read_to_string(&mut reply).during("a reply")?;
@@ -87,7 +87,7 @@ impl Ready {
 }
 
 /// Sends requests at the same moment, and gives the replies in the same order.
-pub(super) fn all_at_once(requests: Vec<Ready>) -> Outcome<Vec<Reply>> {
+pub(crate) fn all_at_once(requests: Vec<Ready>) -> Outcome<Vec<Reply>> {
     let start = Barrier::new(requests.len());
     let send = |ready: Ready| {
         start.wait();
@@ -103,7 +103,7 @@ pub(super) fn all_at_once(requests: Vec<Ready>) -> Outcome<Vec<Reply>> {
     })
 }
 
-pub(super) fn call(
+pub(crate) fn call(
     node: &Countersign,
     method: &str,
     path: &str,
@@ -114,24 +114,24 @@ pub(super) fn call(
 }
 
 /// A login with a password, over HTTP.
-pub(super) fn login(node: &Countersign, user: &str, password: &str) -> Outcome<Reply> {
+pub(crate) fn login(node: &Countersign, user: &str, password: &str) -> Outcome<Reply> {
     attempt(node, user, password)?.send()
 }
 
 /// The same, ready to be sent.
-pub(super) fn attempt(node: &Countersign, user: &str, password: &str) -> Outcome<Ready> {
+pub(crate) fn attempt(node: &Countersign, user: &str, password: &str) -> Outcome<Ready> {
     let body = json!({ "answers": { "username": user, "password": password } });
     Ready::to(node, "POST", "/v1/login", None, Some(&body))
 }
 
 /// What a proxy is told about a session.
-pub(super) fn forward_auth(node: &Countersign, token: &str) -> Outcome<u16> {
+pub(crate) fn forward_auth(node: &Countersign, token: &str) -> Outcome<u16> {
     Ok(call(node, "GET", "/forward-auth", Some(token), None)?.status)
 }
 
 /// What a mail server is told about a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Mail {
+pub(crate) enum Mail {
     Ok,
     /// Wrong, for good.
     No,
@@ -140,7 +140,7 @@ pub(super) enum Mail {
 }
 
 /// A login over Dovecot's protocol, on a connection of its own.
-pub(super) fn mail_login(socket: &Path, user: &str, password: &str) -> Outcome<Mail> {
+pub(crate) fn mail_login(socket: &Path, user: &str, password: &str) -> Outcome<Mail> {
     let mut stream = UnixStream::connect(socket).during(socket.display())?;
     stream.set_read_timeout(Some(PATIENCE)).during("a deadline")?;
     let resp = BASE64_STANDARD.encode(format!("\0{user}\0{password}"));

@@ -1,6 +1,6 @@
 //! Two servers on one PostgreSQL: what is changed through one holds on the other.
 
-mod client;
+pub(crate) mod client;
 mod faults;
 
 use std::fs;
