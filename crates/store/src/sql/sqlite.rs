@@ -86,9 +86,9 @@ impl File {
             false => Ok(()),
             true => Err(StoreError::Unavailable {
                 place: at.place.clone(),
-                why:
-                    "the file was moved or replaced while it was open, or its folder cannot be looked into: put it back, or start again"
-                        .into(),
+                why: "the file was moved or replaced while it was open, or its folder cannot be \
+                     looked into: put it back, or start again"
+                    .into(),
             }),
         }
     }

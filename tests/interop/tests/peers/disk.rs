@@ -106,7 +106,7 @@ impl Site {
 }
 
 /// The words that start a server with a small file system on this folder.
-fn small<'a>(folder: &'a str) -> Outcome<[&'a str; 6]> {
+fn small(folder: &str) -> Outcome<[&str; 6]> {
     let unshare = need("unshare", "util-linux")?;
     let words = ["unshare", "-Urm", "sh", "-c", MOUNT, folder];
     let tried =
