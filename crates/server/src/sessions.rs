@@ -46,17 +46,15 @@ type Key = [u8; 32];
 pub struct Sessions {
     store: Store,
     copies: Cache<Key, Arc<LiveSession>>,
-    hearing: Mutex<Hearing>,
+    hearing: Mutex<broadcast::Receiver<Arc<[Changed]>>>,
+    /// The store's batches that were heard.
+    heard: AtomicU64,
+    /// Rises with everything heard: what was read before it is not put in after it. Written by who hears.
+    epoch: AtomicU64,
     /// When the store last said whether something changed.
     confirmed_ms: AtomicU64,
     /// By hash: when it was last used.
     used: Mutex<HashMap<Box<str>, i64>>,
-}
-
-struct Hearing {
-    changes: broadcast::Receiver<Arc<[Changed]>>,
-    /// Rises with everything heard: what was read before it is not put in after it.
-    epoch: u64,
 }
 
 /// A session that was good when it was looked up.
@@ -136,7 +134,9 @@ impl Sessions {
         Self {
             store,
             copies: Cache::new(CAPACITY),
-            hearing: Mutex::new(Hearing { changes, epoch: 0 }),
+            hearing: Mutex::new(changes),
+            heard: AtomicU64::new(0),
+            epoch: AtomicU64::new(0),
             confirmed_ms: AtomicU64::new(0),
             used: Mutex::default(),
         }
@@ -158,7 +158,7 @@ impl Sessions {
             return Ok(None);
         }
         let key = Key::from(Sha256::digest(token.as_bytes()));
-        let epoch = self.hear().epoch;
+        let epoch = self.hear();
         let since = now.steady_ms.saturating_sub(self.confirmed_ms.load(Ordering::Acquire));
         let copy = (since < BELIEVED_MS).then(|| self.copies.get(&key)).flatten();
         let found = match copy {
@@ -182,7 +182,7 @@ impl Sessions {
         now: Moment,
     ) -> Result<Option<Arc<LiveSession>>, StoreError> {
         let Some(key) = key_of(hash) else { return Ok(None) };
-        let epoch = self.hear().epoch;
+        let epoch = self.hear();
         self.load(key, hash, epoch, now).await
     }
 
@@ -272,23 +272,38 @@ impl Sessions {
 
     /// Puts in what was read since `epoch`, unless something was heard meanwhile.
     fn put(&self, key: Key, live: &Arc<LiveSession>, epoch: u64) {
-        let hearing = self.hear();
-        if hearing.epoch == epoch && live.record.data.len() <= COPIED_DATA {
+        let mut hearing = self.hearing();
+        self.hear_all(&mut hearing);
+        let unheard = self.epoch.load(Ordering::Acquire) == epoch;
+        if unheard && live.record.data.len() <= COPIED_DATA {
             self.copies.insert(key, Arc::clone(live));
         }
     }
 
-    /// Hears what ended since the last time, and throws it out of the copy.
-    fn hear(&self) -> MutexGuard<'_, Hearing> {
-        let mut hearing = self.hearing.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Hears what ended since the last time, and throws it out of the copy. Gives the epoch. Most of the time
+    /// there is nothing to hear, and nobody waits for anybody.
+    fn hear(&self) -> u64 {
+        let batches = self.store.batches();
+        if self.heard.load(Ordering::Acquire) != batches {
+            self.hear_all(&mut self.hearing());
+            self.heard.fetch_max(batches, Ordering::AcqRel);
+        }
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    fn hear_all(&self, hearing: &mut broadcast::Receiver<Arc<[Changed]>>) {
         loop {
-            match hearing.changes.try_recv() {
+            match hearing.try_recv() {
                 Ok(batch) => batch.iter().for_each(|change| self.forget(change)),
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return hearing,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return,
                 Err(TryRecvError::Lagged(_)) => self.copies.clear(),
             }
-            hearing.epoch += 1;
+            self.epoch.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    fn hearing(&self) -> MutexGuard<'_, broadcast::Receiver<Arc<[Changed]>>> {
+        self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn forget(&self, change: &Changed) {

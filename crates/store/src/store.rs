@@ -105,6 +105,8 @@ pub(crate) struct Inner {
     /// One reader of `changes` at a time, so that `seen` only ever names what was thrown out.
     refreshing: tokio::sync::Mutex<()>,
     changes: broadcast::Sender<Arc<[Changed]>>,
+    /// How many batches of changes the listeners have been sent.
+    batches: AtomicU64,
 }
 
 impl Store {
@@ -139,6 +141,7 @@ impl Store {
                 seen: AtomicI64::new(seen),
                 refreshing: tokio::sync::Mutex::new(()),
                 changes: broadcast::channel(LISTENER_LAG).0,
+                batches: AtomicU64::new(0),
             }),
         })
     }
@@ -207,6 +210,12 @@ impl Store {
     /// listener that lags behind gets an error from the receiver and must forget everything it holds.
     pub fn changes(&self) -> broadcast::Receiver<Arc<[Changed]>> {
         self.inner.changes.subscribe()
+    }
+
+    /// How many batches of changes have been sent to the listeners so far: what it costs to see that there is
+    /// none to be received. Whoever hears that a change is made finds it counted.
+    pub fn batches(&self) -> u64 {
+        self.inner.batches.load(Ordering::Acquire)
     }
 
     /// Writes a consistent copy to a new file of mode 0600 while the store is in use.
@@ -308,6 +317,8 @@ impl Inner {
         if !changes.is_empty() {
             // Nobody listening is no error.
             let _ = self.changes.send(changes.into());
+            // Only now: who sees the number finds the batch.
+            self.batches.fetch_add(1, Ordering::AcqRel);
         }
         Ok(now)
     }

@@ -1,6 +1,7 @@
 //! Connections: accepting, bounding, and stopping them.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use tokio::time::Sleep;
 
 use super::client::Connection;
 use super::problem::Problem;
-use super::{App, HttpOptions, routes};
+use super::{App, HttpOptions, forward_auth, routes};
 use crate::engine::Engine;
 use crate::front::Stop;
 
@@ -118,20 +119,18 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     app: App,
     router: TowerToHyperService<axum::Router>,
 ) {
-    let options = Arc::clone(&app.options);
+    let options = &app.options;
     let mut stop = app.stop.clone();
-    let connection = Arc::new(connection);
-    let service = service_fn(move |request: Request<Incoming>| {
-        let options = Arc::clone(&app.options);
-        let connection = Arc::clone(&connection);
-        let router = router.clone();
-        async move { Ok::<_, Infallible>(reply(&router, request, &connection, &options).await) }
+    // Borrowed by each request: nothing is cloned for it.
+    let (app, router, connection) = (&app, &router, &connection);
+    let service = service_fn(move |request: Request<Incoming>| async move {
+        Ok::<_, Infallible>(reply(app, router, connection, request).await)
     });
+    // A limit of the library's own to the number of headers would be an allocation for each request.
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(options.head_timeout)
         .max_buf_size(HEAD_BYTES)
-        .max_headers(HEADERS)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let ended = tokio::select! {
@@ -150,19 +149,29 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
 }
 
 async fn reply(
+    app: &App,
     router: &TowerToHyperService<axum::Router>,
-    mut request: Request<Incoming>,
     connection: &Connection,
-    options: &HttpOptions,
+    mut request: Request<Incoming>,
 ) -> Response<Body> {
     let private = request.uri().path().starts_with("/v1");
-    let mut reply = match connection.client(request.headers(), &options.trusted_proxies) {
+    let limit = app.options.request_timeout;
+    let client = match request.headers().len() {
+        0..=HEADERS => connection.client(request.headers(), &app.options.trusted_proxies),
+        _ => Err(Problem::too_many_headers()),
+    };
+    let mut reply = match client {
+        Ok(client) if routes::is_direct(app, &request) => {
+            return within(limit, forward_auth::direct(app, &client, &request))
+                .await
+                .unwrap_or_else(|| Problem::too_slow().into());
+        }
         Ok(client) => {
             request.extensions_mut().insert(client);
-            match tokio::time::timeout(options.request_timeout, router.call(request)).await {
-                Ok(Ok(reply)) => reply,
-                Ok(Err(never)) => match never {},
-                Err(_) => Problem::too_slow().into(),
+            match within(limit, router.call(request)).await {
+                Some(Ok(reply)) => reply,
+                Some(Err(never)) => match never {},
+                None => Problem::too_slow().into(),
             }
         }
         Err(problem) => problem.into(),
@@ -173,6 +182,15 @@ async fn reply(
     }
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     reply
+}
+
+/// What some work comes to, unless it takes too long. The clock is asked only about what has to wait.
+async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+        Poll::Ready(done) => Some(done),
+        Poll::Pending => tokio::time::timeout(limit, work).await.ok(),
+    }
 }
 
 /// Counts an open connection for as long as it is.

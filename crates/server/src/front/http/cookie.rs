@@ -61,7 +61,7 @@ impl Cookies<'_> {
     /// The value of a cookie of ours. Of two with the same name none counts: one of them was set by somebody
     /// else.
     pub(super) fn read<'h>(&self, base: &str, headers: &'h HeaderMap) -> Option<&'h str> {
-        let name = self.name(base);
+        let prefix = self.prefix(base);
         let pairs = headers
             .get_all(header::COOKIE)
             .into_iter()
@@ -69,7 +69,7 @@ impl Cookies<'_> {
             .flat_map(|line| line.split(';'));
         let mut values = pairs
             .filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='))
-            .filter(|(found, _)| *found == name)
+            .filter(|(found, _)| found.strip_prefix(prefix) == Some(base))
             .map(|(_, value)| value);
         let (value, None) = (values.next()?, values.next()) else { return None };
         let letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
@@ -79,12 +79,15 @@ impl Cookies<'_> {
 
     /// The full name of a cookie of ours.
     pub(super) fn name(&self, base: &str) -> String {
-        let prefix = match (self.secure, self.shared(base)) {
+        format!("{}{base}", self.prefix(base))
+    }
+
+    fn prefix(&self, base: &str) -> &'static str {
+        match (self.secure, self.shared(base)) {
             (false, _) => "",
             (true, None) => "__Host-",
             (true, Some(_)) => "__Secure-",
-        };
-        format!("{prefix}{base}")
+        }
     }
 
     /// Only the session is for other hosts.

@@ -5,12 +5,12 @@
 //! and only who asks for it in the address that the proxy is configured with gets redirects. What the proxy
 //! is configured with is believed; what its client can write (a query behind Envoy's path prefix) is not.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
@@ -23,6 +23,7 @@ use zeroize::Zeroizing;
 
 use super::client::{FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_URI, canonical_host};
 use super::cookie::{Cookies, SESSION};
+use super::identity_headers::FOR_NOBODY_ELSE;
 use super::problem::Problem;
 use super::session::{bearer_token, broken};
 use super::{App, Client, IdentityHeaders};
@@ -34,11 +35,11 @@ use crate::sessions::LiveSession;
 
 /// What a proxy's configuration asks for, in the address that it is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Wanted {
+struct Wanted<'a> {
     /// What the login must be for.
-    service: String,
+    service: Cow<'a, str>,
     /// Groups of which one is enough; none: everybody.
-    groups: Vec<String>,
+    groups: Vec<Cow<'a, str>>,
     /// Whether a browser is sent to the login page.
     redirect: bool,
 }
@@ -65,9 +66,19 @@ pub(super) async fn by_query(
     Extension(client): Extension<Client>,
     request: Request,
 ) -> Response {
-    let (head, _) = request.into_parts();
-    let wanted = Wanted::parse(head.uri.query().unwrap_or_default());
-    answer(&app, &client, &head, wanted).await
+    direct(&app, &client, &request).await
+}
+
+/// The same, past the router.
+pub(super) fn direct<'a, B>(
+    app: &'a App,
+    client: &'a Client,
+    request: &'a Request<B>,
+) -> impl Future<Output = Response> + use<'a, B> {
+    // Not held while this waits: bodies are not shared between threads.
+    let (method, headers) = (request.method(), request.headers());
+    let wanted = Wanted::parse(request.uri().query().unwrap_or_default());
+    answer(app, client, method, headers, wanted)
 }
 
 /// `/forward-auth/…`, any method, for Envoy: what follows is its client's, and so is the query.
@@ -76,8 +87,7 @@ pub(super) async fn by_default(
     Extension(client): Extension<Client>,
     request: Request,
 ) -> Response {
-    let (head, _) = request.into_parts();
-    answer(&app, &client, &head, Ok(Wanted::default())).await
+    answer(&app, &client, request.method(), request.headers(), Ok(Wanted::default())).await
 }
 
 /// `/forward-auth-for/OPTIONS/…`, any method: what is wanted is in the prefix, which is the proxy's own.
@@ -88,49 +98,50 @@ pub(super) async fn by_prefix(
     request: Request,
 ) -> Response {
     let options = options.get("options").map_or("", String::as_str);
-    let (head, _) = request.into_parts();
-    answer(&app, &client, &head, Wanted::parse(options)).await
+    let wanted = Wanted::parse(options);
+    answer(&app, &client, request.method(), request.headers(), wanted).await
 }
 
 async fn answer(
     app: &App,
     client: &Client,
-    head: &Parts,
-    wanted: Result<Wanted, Problem>,
+    method: &Method,
+    headers: &HeaderMap,
+    wanted: Result<Wanted<'_>, Problem>,
 ) -> Response {
-    let headers = &head.headers;
     let decided = match &wanted {
         Ok(wanted) => decide(app, client, headers, wanted).await,
         // A proxy that is configured wrongly lets nobody through.
         Err(_) => Err(No::Forbidden),
     };
-    let mut response = match (decided, wanted) {
+    let mut response: Response = match (decided, wanted) {
         (_, Err(problem)) => problem.into(),
         (Ok(asker), Ok(_)) => {
             let mut response = Response::new(Body::empty());
-            match &asker {
-                Asker::Session(live) => live.headers().write(response.headers_mut()),
-                Asker::Basic(who) => who.1.write(response.headers_mut()),
-            }
-            response
+            *response.headers_mut() = match &asker {
+                Asker::Session(live) => live.headers().reply(),
+                Asker::Basic(who) => who.1.reply(),
+            };
+            return response;
         }
         (Err(No::Problem(problem)), _) => problem.into(),
         (Err(No::Forbidden), _) => {
             Problem::new(StatusCode::FORBIDDEN, "you may not use this").into()
         }
-        (Err(No::Unknown(wait)), Ok(wanted)) => match login_page(app, client, head, &wanted) {
-            Ok(Some(place)) => (StatusCode::FOUND, [(header::LOCATION, place)]).into_response(),
-            Ok(None) => unauthorized(app, wait),
-            Err(problem) => problem.into(),
-        },
+        (Err(No::Unknown(wait)), Ok(wanted)) => {
+            match login_page(app, client, method, headers, &wanted) {
+                Ok(Some(place)) => (StatusCode::FOUND, [(header::LOCATION, place)]).into_response(),
+                Ok(None) => unauthorized(app, wait),
+                Err(problem) => problem.into(),
+            }
+        }
     };
     // nginx reads no body of this answer, and closes a connection on which one is left.
-    if asks_as_nginx(headers) && !response.status().is_success() {
+    if asks_as_nginx(headers) {
         *response.body_mut() = Body::empty();
         response.headers_mut().remove(header::CONTENT_TYPE);
     }
-    let never = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(header::CACHE_CONTROL, never);
+    response.headers_mut().extend(FOR_NOBODY_ELSE);
     response
 }
 
@@ -138,7 +149,7 @@ async fn decide(
     app: &App,
     client: &Client,
     headers: &HeaderMap,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
 ) -> Result<Asker, No> {
     let asker = asker(app, client, headers, wanted).await?;
     let identity = match &asker {
@@ -149,7 +160,7 @@ async fn decide(
         // The policy has just let it in.
         Asker::Basic(who) => &who.0,
     };
-    let in_group = |wanted: &String| identity.groups.iter().any(|group| group.name == *wanted);
+    let in_group = |wanted: &Cow<'_, str>| identity.groups.iter().any(|g| g.name == **wanted);
     if !wanted.groups.is_empty() && !wanted.groups.iter().any(in_group) {
         return Err(No::Forbidden);
     }
@@ -158,7 +169,7 @@ async fn decide(
 
 /// Whether a session may be used for what is wanted, from where its client is now: with the groups of now
 /// and the factors that were proven at its login.
-fn suffices(app: &App, client: &Client, live: &LiveSession, wanted: &Wanted) -> Result<(), No> {
+fn suffices(app: &App, client: &Client, live: &LiveSession, wanted: &Wanted<'_>) -> Result<(), No> {
     let peer = client.peer(&wanted.service, KindSet::none());
     let proofs = live.login.proofs.iter().map(String::as_str);
     let portal = &app.engine.portal;
@@ -177,7 +188,7 @@ async fn asker(
     app: &App,
     client: &Client,
     headers: &HeaderMap,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
 ) -> Result<Asker, No> {
     let engine = &app.engine;
     let cookies = Cookies { secure: client.secure(), domain: app.options.cookie_domain.as_ref() };
@@ -218,7 +229,7 @@ fn basic(headers: &HeaderMap) -> Option<Option<(String, Zeroizing<String>)>> {
 async fn by_password(
     app: &App,
     client: &Client,
-    wanted: &Wanted,
+    wanted: &Wanted<'_>,
     user: String,
     password: Zeroizing<String>,
 ) -> Result<Asker, No> {
@@ -305,11 +316,11 @@ fn asks_as_nginx(headers: &HeaderMap) -> bool {
 fn login_page(
     app: &App,
     client: &Client,
-    head: &Parts,
-    wanted: &Wanted,
+    method: &Method,
+    headers: &HeaderMap,
+    wanted: &Wanted<'_>,
 ) -> Result<Option<HeaderValue>, Problem> {
     const METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
-    let headers = &head.headers;
     let Some(page) = app.options.login_page.as_ref().filter(|_| wanted.redirect) else {
         return Ok(None);
     };
@@ -317,7 +328,7 @@ fn login_page(
     if asks_as_nginx(headers) {
         return Ok(None);
     }
-    let method = headers.get(METHOD).map_or(head.method.as_str().as_bytes(), |m| m.as_bytes());
+    let method = headers.get(METHOD).map_or(method.as_str().as_bytes(), |m| m.as_bytes());
     let reads = method == Method::GET.as_str().as_bytes() || method == b"HEAD";
     let accepts = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let shows = accepts.flat_map(|value| value.split(',')).any(|kind| {
@@ -358,15 +369,15 @@ fn return_address(
     Ok(allowed.map(|allowed| allowed.as_str().to_owned()))
 }
 
-impl Default for Wanted {
+impl Default for Wanted<'_> {
     fn default() -> Self {
-        Self { service: "web".to_owned(), groups: Vec::new(), redirect: false }
+        Self { service: Cow::Borrowed("web"), groups: Vec::new(), redirect: false }
     }
 }
 
-impl Wanted {
+impl<'a> Wanted<'a> {
     /// From the form of a query: `service=wiki&group=staff&group=guests&flavour=redirect`.
-    fn parse(text: &str) -> Result<Self, Problem> {
+    fn parse(text: &'a str) -> Result<Self, Problem> {
         let mut wanted = Self::default();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -377,8 +388,8 @@ impl Wanted {
                 return Err(Problem::bad(format!("`{key}` of forward-auth has no value")));
             };
             match (key, &*value) {
-                ("service", name) => name.clone_into(&mut wanted.service),
-                ("group", name) => wanted.groups.push(name.to_owned()),
+                ("service", _) => wanted.service = value,
+                ("group", _) => wanted.groups.push(value),
                 ("flavour", "redirect") => wanted.redirect = true,
                 ("flavour", "status") => wanted.redirect = false,
                 ("flavour", _) => {

@@ -4,7 +4,7 @@
 //! All five are always there, empty where there is nothing to say: a proxy that copies what it finds then
 //! replaces whatever the client wrote into its request.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::identity::IdentityView;
 
@@ -20,17 +20,21 @@ static NAMES: [HeaderName; 5] = [
 /// By which Envoy removes headers from the request (its HTTP authorization service).
 const TO_REMOVE: HeaderName = HeaderName::from_static("x-envoy-auth-headers-to-remove");
 
+/// What is said of every reply of forward-auth: it is about this request and this moment.
+pub(super) const FOR_NOBODY_ELSE: [(HeaderName, HeaderValue); 2] = [
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+];
+
 /// Attributes that are somebody's name for people: the first that is there.
 const NAME: [&str; 4] = ["name", "display-name", "displayName", "cn"];
 /// Attributes that are somebody's mail address.
 const EMAIL: [&str; 2] = ["email", "mail"];
 
-/// The headers of one identity.
+/// The headers of one identity, as a whole reply: every request of a site has one, and to copy them together
+/// is half the work of putting each in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityHeaders {
-    values: [HeaderValue; 5],
-    to_remove: Option<HeaderValue>,
-}
+pub struct IdentityHeaders(HeaderMap);
 
 impl IdentityHeaders {
     /// Those of an identity.
@@ -48,18 +52,16 @@ impl IdentityHeaders {
         ];
         let absent = NAMES.iter().zip(&texts).filter(|(_, text)| text.is_empty());
         let absent: Vec<_> = absent.map(|(name, _)| name.as_str()).collect();
-        let to_remove = (!absent.is_empty()).then(|| value(&absent.join(",")));
-        Self { values: texts.map(|text| value(&text)), to_remove }
+        let to_remove = (!absent.is_empty()).then(|| (TO_REMOVE, value(&absent.join(","))));
+        let all = NAMES.iter().cloned().zip(texts.iter().map(|text| value(text)));
+        let mut headers = HeaderMap::with_capacity(NAMES.len() + 3);
+        headers.extend(all.chain(to_remove).chain(FOR_NOBODY_ELSE));
+        Self(headers)
     }
 
-    /// Puts them into a reply.
-    pub(super) fn write(&self, headers: &mut HeaderMap) {
-        for (name, value) in NAMES.iter().zip(&self.values) {
-            headers.insert(name.clone(), value.clone());
-        }
-        if let Some(names) = &self.to_remove {
-            headers.insert(TO_REMOVE, names.clone());
-        }
+    /// Those of a reply that says who it is.
+    pub(super) fn reply(&self) -> HeaderMap {
+        self.0.clone()
     }
 }
 
@@ -104,11 +106,7 @@ mod tests {
     use super::*;
 
     fn written(identity: &Identity) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        // As if a client's own had been there.
-        headers.insert("remote-user", HeaderValue::from_static("root"));
-        IdentityHeaders::of(&IdentityView::of(identity)).write(&mut headers);
-        headers
+        IdentityHeaders::of(&IdentityView::of(identity)).reply()
     }
 
     #[test]
@@ -124,6 +122,8 @@ mod tests {
         assert_eq!(headers["remote-name"], "");
         assert_eq!(headers["remote-email"], "ada@example.com");
         assert_eq!(headers["x-envoy-auth-headers-to-remove"], "remote-labels,remote-name");
+        assert_eq!(headers["cache-control"], "no-store");
+        assert_eq!(headers["x-content-type-options"], "nosniff");
     }
 
     #[test]

@@ -46,6 +46,11 @@ impl Problem {
             .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
+    /// 431: more headers than any honest request has.
+    pub(super) fn too_many_headers() -> Self {
+        Self::new(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the request has too many headers")
+    }
+
     /// 503: the deadline of the request passed.
     pub(super) fn too_slow() -> Self {
         Self::later("the request took too long; try later")

@@ -2,7 +2,7 @@
 //! description for machines.
 
 use axum::Router;
-use axum::http::{StatusCode, header};
+use axum::http::{Method, Request, StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, any, delete, get, patch, post, put};
 
@@ -18,6 +18,10 @@ pub const OPENAPI: &str = include_str!("../../../../../docs/protocols/openapi.js
 
 /// The method of a route that takes every one: whoever asks repeats its client's.
 pub const ANY: &str = "ANY";
+
+/// The one operation that is asked for with every request of a site. Its handler is called without the
+/// router, which costs as much as the answer.
+const DIRECT: &str = "/forward-auth";
 
 /// One operation.
 pub struct Route {
@@ -42,7 +46,7 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: "GET",
-        path: "/forward-auth",
+        path: DIRECT,
         part: Part::ForwardAuth,
         handler: || get(forward_auth::by_query),
     },
@@ -238,6 +242,13 @@ pub(super) fn router(app: App) -> Router {
             )
         })
         .with_state(app)
+}
+
+/// Whether a request is for the operation that needs no router. Its other methods are left to the router.
+pub(super) fn is_direct<B>(app: &App, request: &Request<B>) -> bool {
+    request.method() == Method::GET
+        && request.uri().path() == DIRECT
+        && app.options.parts.serve(Part::ForwardAuth)
 }
 
 async fn description() -> impl IntoResponse {
