@@ -12,13 +12,20 @@ use crate::{Conversation, World};
 ///
 /// A conversation is taken out while a request works on it ([`Pending::take`]) and put back when it
 /// waits again ([`Pending::park`]); what is dropped in between is gone. So every state is used once, by
-/// one request. Nothing runs by itself: [`Pending::sweep`] takes out what has expired, in one pass.
+/// one request. Nothing runs by itself: [`Pending::sweep`] takes out what has expired.
+///
+/// The table is in slices, each with its lock: whoever sweeps a hundred thousand conversations, or makes room
+/// for twice as many, keeps a request waiting for one slice at most.
 #[derive(Debug)]
 pub struct Pending<T = ()> {
     node: u16,
     limits: PendingLimits,
-    table: Mutex<Table<T>>,
+    slices: Box<[Mutex<Slice<T>>]>,
+    count: Mutex<Count>,
 }
+
+/// A power of two.
+const SLICES: usize = 64;
 
 /// How much may wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,16 +55,25 @@ pub struct Id {
 
 type Key = u128;
 
-#[derive(Debug)]
-struct Table<T> {
-    waiting: HashMap<Key, Box<Waiting<T>>>,
+type Slice<T> = HashMap<Key, Slot<T>>;
+
+/// How many there are in all slices. Never locked together with one.
+#[derive(Debug, Default)]
+struct Count {
+    all: usize,
     /// How many of them are whose. A source without any is not in the map.
     sources: HashMap<IpAddr, usize>,
 }
 
+#[derive(Debug)]
+struct Slot<T> {
+    /// Beside the key, where a sweep finds it without a look into each conversation.
+    expires_ms: u64,
+    waiting: Box<Waiting<T>>,
+}
+
 struct Waiting<T> {
     conversation: Conversation,
-    expires_ms: u64,
     note: T,
 }
 
@@ -78,11 +94,8 @@ pub enum NotPending {
 impl<T> Pending<T> {
     /// An empty table of a node.
     pub fn new(node: u16, limits: PendingLimits) -> Self {
-        Self {
-            node,
-            limits,
-            table: Mutex::new(Table { waiting: HashMap::new(), sources: HashMap::new() }),
-        }
+        let slices = (0..SLICES).map(|_| Mutex::default()).collect();
+        Self { node, limits, slices, count: Mutex::default() }
     }
 
     /// Puts a new conversation in, with whatever the front end wants to find again.
@@ -95,23 +108,21 @@ impl<T> Pending<T> {
         let mut bytes = [0; 16];
         world.fill(&mut bytes);
         let id = Id { node: self.node, key: Key::from_be_bytes(bytes) };
-        let waiting = self.waiting(conversation, note, world);
-        let mut table = self.table();
-        let Table { waiting: all, sources } = &mut *table;
-        let source = waiting.source();
-        let of_source = source.and_then(|source| sources.get(&source)).copied().unwrap_or(0);
-        if all.len() >= self.limits.conversations || of_source >= self.limits.per_source {
+        let slot = self.slot(conversation, note, world);
+        let source = slot.waiting.source();
+        if !self.count().admit(source, &self.limits) {
             return Err(NotPending::Full);
         }
-        match all.entry(id.key) {
-            // Only with broken entropy. Rather nobody than somebody else's login.
-            Entry::Occupied(_) => Err(NotPending::Full),
+        match self.slice(id.key).entry(id.key) {
             Entry::Vacant(free) => {
-                free.insert(waiting);
-                one_more(sources, source);
-                Ok(id)
+                free.insert(slot);
+                return Ok(id);
             }
+            // Only with broken entropy. Rather nobody than somebody else's login.
+            Entry::Occupied(_) => {}
         }
+        self.count().remove(source);
+        Err(NotPending::Full)
     }
 
     /// Takes a conversation out to work on it.
@@ -120,69 +131,57 @@ impl<T> Pending<T> {
             return Err(NotPending::Elsewhere { node: id.node });
         }
         let now = world.now().steady_ms;
-        let mut table = self.table();
-        // An expired one is left to the sweep, which puts it in the record.
-        if table.waiting.get(&id.key).is_none_or(|waiting| waiting.expires_ms < now) {
-            return Err(NotPending::Unknown);
-        }
-        let waiting = table.waiting.remove(&id.key).ok_or(NotPending::Unknown)?;
-        one_less(&mut table.sources, waiting.source());
-        drop(table);
-        let Waiting { conversation, note, .. } = *waiting;
+        let taken = match self.slice(id.key).entry(id.key) {
+            // An expired one is left to the sweep, which puts it in the record.
+            Entry::Occupied(slot) if slot.get().expires_ms >= now => slot.remove(),
+            _ => return Err(NotPending::Unknown),
+        };
+        self.count().remove(taken.waiting.source());
+        let Waiting { conversation, note } = *taken.waiting;
         Ok((conversation, note))
     }
 
     /// Puts a conversation back that waits again, or that is over and may be asked to repeat itself.
     pub fn park(&self, id: Id, conversation: Conversation, note: T, world: &dyn World) {
-        let waiting = self.waiting(conversation, note, world);
-        let source = waiting.source();
-        let mut table = self.table();
-        one_more(&mut table.sources, source);
-        if let Some(replaced) = table.waiting.insert(id.key, waiting) {
-            one_less(&mut table.sources, replaced.source());
+        let slot = self.slot(conversation, note, world);
+        self.count().add(slot.waiting.source());
+        let replaced = self.slice(id.key).insert(id.key, slot);
+        if let Some(replaced) = replaced {
+            self.count().remove(replaced.waiting.source());
         }
     }
 
-    /// Takes out everything that has expired, in one pass, and gives back the conversations that still
+    /// Takes out everything that has expired, slice by slice, and gives back the conversations that still
     /// waited for their peer: each is an attempt that came to nothing, for the record.
     pub fn sweep(&self, world: &dyn World) -> Vec<(Conversation, T)> {
         let now = world.now().steady_ms;
-        let mut table = self.table();
-        let Table { waiting: all, sources } = &mut *table;
-        let expired = all.extract_if(|_, waiting| waiting.expires_ms < now);
-        let expired = expired.inspect(|(_, waiting)| one_less(sources, waiting.source()));
-        let unheard = expired.filter(|(_, waiting)| !waiting.conversation.is_over());
-        let unheard: Vec<_> = unheard
-            .map(|(_, waiting)| {
-                let Waiting { conversation, note, .. } = *waiting;
-                (conversation, note)
-            })
-            .collect();
-        if all.len() * 4 < all.capacity() {
-            all.shrink_to_fit();
-            sources.shrink_to_fit();
+        let mut unheard = Vec::new();
+        for slice in &self.slices {
+            let mut slice = locked(slice);
+            let expired = slice.extract_if(|_, slot| slot.expires_ms < now);
+            let expired: Vec<_> = expired.map(|(_, slot)| slot.waiting).collect();
+            if slice.len() * 4 < slice.capacity() {
+                slice.shrink_to_fit();
+            }
+            drop(slice);
+            self.end(expired, &mut unheard);
         }
         unheard
     }
 
     /// Takes out everything, as for a stop, and gives back what still waited, for the record.
     pub fn drain(&self) -> Vec<(Conversation, T)> {
-        let mut table = self.table();
-        table.sources.clear();
-        let all = std::mem::take(&mut table.waiting);
-        drop(table);
-        let unheard = all.into_values().filter(|waiting| !waiting.conversation.is_over());
+        let mut unheard = Vec::new();
+        for slice in &self.slices {
+            let all = std::mem::take(&mut *locked(slice));
+            self.end(all.into_values().map(|slot| slot.waiting).collect(), &mut unheard);
+        }
         unheard
-            .map(|waiting| {
-                let Waiting { conversation, note, .. } = *waiting;
-                (conversation, note)
-            })
-            .collect()
     }
 
     /// How many wait.
     pub fn len(&self) -> usize {
-        self.table().waiting.len()
+        self.count().all
     }
 
     /// Whether none waits.
@@ -190,18 +189,74 @@ impl<T> Pending<T> {
         self.len() == 0
     }
 
-    fn waiting(&self, conversation: Conversation, note: T, world: &dyn World) -> Box<Waiting<T>> {
+    /// What was taken out for good: counts it no more, and gives those on whom their peers still worked.
+    fn end(&self, gone: Vec<Box<Waiting<T>>>, unheard: &mut Vec<(Conversation, T)>) {
+        if gone.is_empty() {
+            return;
+        }
+        let mut count = self.count();
+        gone.iter().for_each(|waiting| count.remove(waiting.source()));
+        if count.sources.len() * 4 < count.sources.capacity() {
+            count.sources.shrink_to_fit();
+        }
+        drop(count);
+        let waited = gone.into_iter().filter(|waiting| !waiting.conversation.is_over());
+        unheard.extend(waited.map(|waiting| {
+            let Waiting { conversation, note } = *waiting;
+            (conversation, note)
+        }));
+    }
+
+    fn slot(&self, conversation: Conversation, note: T, world: &dyn World) -> Slot<T> {
         let mut expires_ms = conversation.deadline_ms();
         if conversation.is_over() {
             let kept = world.now().steady_ms.saturating_add(self.limits.keep_ended_ms);
             expires_ms = expires_ms.min(kept);
         }
-        Box::new(Waiting { conversation, expires_ms, note })
+        Slot { expires_ms, waiting: Box::new(Waiting { conversation, note }) }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table<T>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The slice of a key. Keys are random, so that slices are alike.
+    fn slice(&self, key: Key) -> MutexGuard<'_, Slice<T>> {
+        locked(&self.slices[key as usize % SLICES])
     }
+
+    fn count(&self) -> MutexGuard<'_, Count> {
+        locked(&self.count)
+    }
+}
+
+impl Count {
+    /// One more, unless there are as many as may be.
+    fn admit(&mut self, source: Option<IpAddr>, limits: &PendingLimits) -> bool {
+        let of_source = source.and_then(|source| self.sources.get(&source)).copied().unwrap_or(0);
+        let free = self.all < limits.conversations && of_source < limits.per_source;
+        if free {
+            self.add(source);
+        }
+        free
+    }
+
+    fn add(&mut self, source: Option<IpAddr>) {
+        self.all += 1;
+        if let Some(source) = source {
+            *self.sources.entry(source).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, source: Option<IpAddr>) {
+        self.all -= 1;
+        if let Some(Entry::Occupied(mut count)) = source.map(|source| self.sources.entry(source)) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<T> Waiting<T> {
@@ -216,24 +271,9 @@ impl<T> Waiting<T> {
     }
 }
 
-fn one_more(sources: &mut HashMap<IpAddr, usize>, source: Option<IpAddr>) {
-    if let Some(source) = source {
-        *sources.entry(source).or_default() += 1;
-    }
-}
-
-fn one_less(sources: &mut HashMap<IpAddr, usize>, source: Option<IpAddr>) {
-    if let Some(Entry::Occupied(mut count)) = source.map(|source| sources.entry(source)) {
-        *count.get_mut() -= 1;
-        if *count.get() == 0 {
-            count.remove();
-        }
-    }
-}
-
 impl<T> fmt::Debug for Waiting<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Waiting").field("expires_ms", &self.expires_ms).finish_non_exhaustive()
+        f.debug_struct("Waiting").finish_non_exhaustive()
     }
 }
 
