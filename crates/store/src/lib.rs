@@ -32,6 +32,7 @@
 mod accounts;
 mod add;
 mod audit;
+mod beginnings;
 mod cache;
 mod change;
 mod credentials;

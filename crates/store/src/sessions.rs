@@ -1,5 +1,6 @@
 //! Sessions, found by the hash of their token.
 
+use crate::beginnings::Begun;
 use crate::error::StoreError;
 use crate::names::{check, check_text, check_user_name, limits};
 use crate::records::{Changed, SessionRecord};
@@ -26,16 +27,17 @@ impl Store {
         check_text(service, limits::NAME, "a service's name")?;
         check_text(peer, limits::TEXT, "a peer's address")?;
         check_text(data, limits::DATA, "a session's data")?;
-        let mut tx = self.inner.db.begin(Durability::Sure).await?;
-        if begin(&mut tx, session, limit, since).await?.is_empty() {
-            return tx.commit().await;
+        let limit = limit.saturating_sub(1);
+        match self.inner.beginnings.join(self, session, limit, since).await {
+            Begun::Kept(done) => return done,
+            Begun::TooMany | Begun::Alone => {}
         }
         // To end others is a change, which takes its revision before anything else.
-        drop(tx);
         let mut change = self.change().await?;
-        for row in begin(&mut change.tx, session, limit, since).await? {
+        for row in hold(&mut change.tx, session, limit, since).await? {
             change.end_session(&row.text(0)?).await?;
         }
+        keep(&mut change.tx, session).await?;
         change.commit().await.map(|_| ())
     }
 
@@ -171,35 +173,42 @@ impl Change {
     }
 }
 
-/// Puts a new session in; gives the hashes of those that are too many then.
-async fn begin(
+/// Holds the subject's row until the end, and gives the hashes of the sessions that are too many when there
+/// is one more.
+pub(crate) async fn hold(
     tx: &mut Tx,
     session: &SessionRecord,
-    limit: usize,
+    others: usize,
     since: i64,
 ) -> Result<Vec<Row>, StoreError> {
-    let SessionRecord { hash, subject, service, peer, data, created, last_seen, expires } = session;
-    // Holds the subject's row until the end, which is made if there is none.
+    let subject = session.subject.as_str();
+    // Makes the row if there is none.
     let sql = "INSERT INTO subjects (name, ended) VALUES ($1, 0) \
                ON CONFLICT (name) DO UPDATE SET ended = subjects.ended RETURNING ended";
-    let row = tx.row(sql, args![subject.as_str()]).await?;
+    let row = tx.row(sql, args![subject]).await?;
     if row.map_or(Ok(0), |row| row.int(0))? > since {
-        return Err(StoreError::Overtaken { subject: subject.clone() });
+        return Err(StoreError::Overtaken { subject: subject.to_owned() });
     }
+    // The new one is last in the order whatever the clock did meanwhile.
+    let sql = "SELECT hash FROM sessions WHERE subject = $1 AND hash <> $2 \
+               ORDER BY created DESC, hash LIMIT $3 OFFSET $4";
+    let others = i64::try_from(others).unwrap_or(i64::MAX);
+    tx.rows(sql, args![subject, session.hash.as_str(), limits::PAGE as i64, others]).await
+}
+
+/// Puts a new session in.
+pub(crate) async fn keep(tx: &mut Tx, session: &SessionRecord) -> Result<(), StoreError> {
+    let SessionRecord { hash, subject, service, peer, data, created, last_seen, expires } = session;
     let sql = "INSERT INTO sessions \
                (hash, subject, service, peer, data, created, last_seen, expires) \
                VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
     let texts = [hash, subject, service, peer, data].map(String::as_str);
     let [hash, subject, service, peer, data] = texts;
     let args = args![hash, subject, service, peer, data, *created, *last_seen, *expires];
-    if tx.run(sql, args).await? == 0 {
-        return Err(StoreError::Exists { what: "session", name: hash.to_owned() });
+    match tx.run(sql, args).await? {
+        0 => Err(StoreError::Exists { what: "session", name: hash.to_owned() }),
+        _ => Ok(()),
     }
-    // The new one last in the order whatever the clock did meanwhile.
-    let sql = "SELECT hash FROM sessions WHERE subject = $1 AND hash <> $2 \
-               ORDER BY created DESC, hash LIMIT $3 OFFSET $4";
-    let keep = limit.saturating_sub(1) as i64;
-    tx.rows(sql, args![subject, hash, limits::PAGE as i64, keep]).await
 }
 
 fn session(row: &Row) -> Result<SessionRecord, StoreError> {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast;
 
+use crate::beginnings::Beginnings;
 use crate::cache::Copies;
 use crate::error::StoreError;
 use crate::location::Location;
@@ -107,6 +108,7 @@ pub(crate) struct Inner {
     changes: broadcast::Sender<Arc<[Changed]>>,
     /// How many batches of changes the listeners have been sent.
     batches: AtomicU64,
+    pub(crate) beginnings: Beginnings,
 }
 
 impl Store {
@@ -142,6 +144,7 @@ impl Store {
                 refreshing: tokio::sync::Mutex::new(()),
                 changes: broadcast::channel(LISTENER_LAG).0,
                 batches: AtomicU64::new(0),
+                beginnings: Beginnings::default(),
             }),
         })
     }
