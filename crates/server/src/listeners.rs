@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::Fault;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 use crate::admin::Admin;
 use crate::config::{Config, DovecotMasterSection, DovecotSection, HttpSection, SaslauthdSection};
@@ -17,7 +17,7 @@ use crate::front::dovecot::master::{self, MasterOptions};
 use crate::front::dovecot::{self, DovecotOptions};
 use crate::front::http::{self, HttpOptions};
 use crate::front::saslauthd::{self, SaslauthdOptions};
-use crate::front::socket::{Socket, SocketOptions, user_id};
+use crate::front::socket::{BACKLOG, Socket, SocketOptions, user_id};
 use crate::front::tls::{self, Tls};
 use crate::front::{Gauge, Stop, Stopper};
 use crate::run::{StartError, system};
@@ -68,7 +68,7 @@ pub(crate) async fn prepare(
     // Nobody would ask for them.
     let asked = (!config.dovecot_master.is_empty()).then(|| handovers.clone());
     for (name, section) in &config.http {
-        next.push(http(config, admin, (name, section), held, passed).await?);
+        next.push(http(config, admin, (name, section), held, passed)?);
     }
     for (name, section) in &config.dovecot {
         next.push(dovecot(config, &asked, (name, section), held, passed)?);
@@ -88,7 +88,7 @@ pub(crate) async fn prepare(
     Ok(next)
 }
 
-async fn http(
+fn http(
     config: &Config,
     admin: &Admin,
     (name, section): (&String, &HttpSection),
@@ -142,7 +142,7 @@ async fn http(
     let listener = match (same, passed.tcp(&name.replace('.', "-")).map_err(cannot)?) {
         (Some(bound), _) => again(bound).map_err(cannot)?,
         (None, Some(passed)) => TcpListener::from_std(passed).map_err(cannot)?,
-        (None, None) => TcpListener::bind(section.address).await.map_err(cannot)?,
+        (None, None) => listen(section.address).map_err(cannot)?,
     };
     let limit = options.connections;
     Ok(Next::Begins(Listener {
@@ -281,6 +281,19 @@ fn socket(
         Some(listener) => Socket::passed(listener).map_err(cannot),
         None => Ok(Socket::bind(place)?),
     }
+}
+
+/// Listens, with room for as many as may come at one moment: a connection that finds the queue full tries
+/// again after a second.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // A server that starts again does not wait for connections that have ended.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// The same listener, for who serves it differently.

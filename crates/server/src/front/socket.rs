@@ -17,7 +17,7 @@ use tokio::net::{UnixListener, UnixSocket};
 const PATH_LIMIT: usize = 107;
 
 /// Connections that wait to be accepted; the kernel has a limit of its own (`net.core.somaxconn`).
-const BACKLOG: u32 = 4096;
+pub(crate) const BACKLOG: u32 = 4096;
 
 /// Where a socket is, and who may connect.
 #[derive(Clone, Debug, PartialEq, Eq)]
