@@ -283,7 +283,8 @@ impl PasswordExchange {
             if found != Match::Remembered {
                 self.shared.rehash(credential, password, &account.name);
             }
-            return Step::Grant(Verified::vouch(identity(&account)));
+            let who = Verified::vouch(identity(&account));
+            return Step::Grant(who.lacking(lacking(&account)));
         }
         if !scene.supports().contains(&CredentialKind::NewPassphrase) {
             let detail = "the password must be changed, which cannot be asked for here";
@@ -470,6 +471,20 @@ impl Directory for Shared {
             Some(denial) => Verdict::Not(denial),
             None => Verdict::Is(Verified::vouch(identity(&account))),
         })
+    }
+}
+
+/// The further factors that an account has none of, not even expired ones.
+fn lacking(account: &Account) -> &'static [&'static str] {
+    use CredentialType::{Hotp, Passkey, Recovery, Totp};
+    const BOTH: &[&str] = &[Mechanism::OTP, Mechanism::PASSKEY];
+    let mut kinds = account.credentials.iter().map(|credential| &credential.kind);
+    let codes = kinds.clone().any(|kind| matches!(kind, Totp | Hotp | Recovery));
+    match (codes, kinds.any(|kind| *kind == Passkey)) {
+        (false, false) => BOTH,
+        (false, true) => &[Mechanism::OTP],
+        (true, false) => &[Mechanism::PASSKEY],
+        (true, true) => &[],
     }
 }
 

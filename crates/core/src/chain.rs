@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::{
     Answer, Answers, BoxExchange, Challenge, Checker, CredentialKind, Denial, Exchange, Fault,
-    Identity, Question, Reason, Results, Round, Scene, Shape, Step, Then, Verified,
+    Identity, Mechanism, Question, Reason, Results, Round, Scene, Shape, Step, Then, Verified,
 };
 
 /// The checkers for one mechanism, in order.
@@ -17,6 +17,17 @@ pub(crate) struct Plan {
     /// Whether it is a further factor only: a code that does not ask whose it is proves nothing by itself.
     pub(crate) second: bool,
     pub(crate) checkers: Vec<Asked>,
+}
+
+impl Plan {
+    /// What a proof says of somebody who has none of it.
+    pub(crate) fn mark(&self) -> Cow<'static, str> {
+        match &*self.mechanism {
+            Mechanism::OTP => Cow::Borrowed("otp?"),
+            Mechanism::PASSKEY => Cow::Borrowed("passkey?"),
+            other => Cow::Owned(format!("{other}?")),
+        }
+    }
 }
 
 /// A checker in its place.

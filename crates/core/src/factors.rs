@@ -66,15 +66,16 @@ impl Factors {
         answers: &Answers,
         scene: &Scene<'_>,
     ) -> Result<Option<Guess>, Box<Denial>> {
-        let Some(guard) = self.way.guard.clone() else { return Ok(None) };
-        let state = self.state.as_ref();
-        let proven = state.and_then(|state| state.proven.first()?.subject.name());
-        let known = state.and_then(|state| state.login.as_deref());
+        let Self { way, state, .. } = self;
+        let Some(guard) = &way.guard else { return Ok(None) };
+        let so_far = state.as_deref();
+        let proven = so_far.and_then(|state| state.proven.first()?.subject.name());
+        let known = so_far.and_then(|state| state.login.as_deref());
         let login = proven.or(answers.text("username")).or(known).or(scene.claimed);
         let Some(login) = login else { return Ok(None) };
         let Some(proof) = proof(answers) else {
             if let (Some(name), true) = (answers.text("username"), proven.is_none()) {
-                self.state().login = Some(name.into());
+                state.get_or_insert_default().login = Some(name.into());
             }
             return Ok(None);
         };
@@ -128,6 +129,10 @@ impl Factors {
 
     /// Somebody is proven by one more factor: begins the next one, or ends.
     fn next(&mut self, who: Verified<Identity>) -> Next {
+        let who = match self.enough(who) {
+            Ok(who) => return Next::Grant(who),
+            Err(who) => who,
+        };
         let state = self.state.get_or_insert_default();
         if let Some(first) = state.proven.first().filter(|first| first.subject != who.subject) {
             let detail = format!("one factor proved {}, another {}", first.subject, who.subject);
@@ -137,13 +142,32 @@ impl Factors {
         self.demanded()
     }
 
+    /// The whole proof, if the first one is all that is demanded: most are, and need no state. Else gives it
+    /// back.
+    fn enough(&self, who: Verified<Identity>) -> Result<Verified<Identity>, Verified<Identity>> {
+        let state = self.state.as_deref();
+        let is_first = state.is_none_or(|s| s.proven.is_empty() && s.excused.is_empty());
+        let Some(demands) = is_first.then(|| self.way.demands(&who).ok()).flatten() else {
+            return Err(who);
+        };
+        if who.is_complete() {
+            return Ok(who);
+        }
+        let unmet = demands.iter().filter(|plan| !plan.is_met(who.proofs()));
+        if !unmet.clone().all(|plan| plan.excuses(&who)) {
+            return Err(who);
+        }
+        let marks = unmet.flat_map(|plan| plan.plans.iter().map(|plan| plan.mark()));
+        let marks: Vec<_> = marks.collect();
+        Ok(marks.into_iter().fold(who, Verified::and_by))
+    }
+
     /// This user has none of the factor that is being asked for, and need not.
     fn excuse(&mut self) -> Next {
         if let Some(state) = &mut self.state
             && let Some(asked) = state.asked.take()
         {
-            let marks = asked.plans.iter().map(|plan| format!("{}?", plan.mechanism).into());
-            state.excused.extend(marks);
+            state.excused.extend(asked.plans.iter().map(|plan| plan.mark()));
         }
         self.demanded()
     }

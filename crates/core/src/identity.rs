@@ -118,6 +118,7 @@ pub struct Verified<T> {
     proof: Option<Cow<'static, str>>,
     /// Beyond the first: few have any.
     more: Vec<Cow<'static, str>>,
+    lacking: &'static [&'static str],
 }
 
 impl<T> Verified<T> {
@@ -131,6 +132,7 @@ impl<T> Verified<T> {
             complete: false,
             proof: None,
             more: Vec::new(),
+            lacking: &[],
         }
     }
 
@@ -139,6 +141,13 @@ impl<T> Verified<T> {
     #[must_use]
     pub fn complete(self) -> Self {
         Self { complete: true, ..self }
+    }
+
+    /// The proof, with mechanisms of this checker that the subject has none of. Where nobody else offers one
+    /// of them, and it is demanded only of those who have one, this one is not begun for nothing.
+    #[must_use]
+    pub fn lacking(self, mechanisms: &'static [&'static str]) -> Self {
+        Self { lacking: mechanisms, ..self }
     }
 
     /// Whether no further factor is needed.
@@ -177,6 +186,10 @@ impl<T> Verified<T> {
         self
     }
 
+    pub(crate) fn lacks(&self, mechanism: &str) -> bool {
+        self.lacking.iter().any(|lacking| lacking.eq_ignore_ascii_case(mechanism))
+    }
+
     pub(crate) fn and_by(mut self, proof: Cow<'static, str>) -> Self {
         self.more.push(proof);
         self
@@ -207,6 +220,7 @@ impl<T> Clone for Verified<T> {
             complete: self.complete,
             proof: self.proof.clone(),
             more: self.more.clone(),
+            lacking: self.lacking,
         }
     }
 }

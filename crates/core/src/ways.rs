@@ -8,7 +8,7 @@ use crate::chain::{Asked, Chain, Plan};
 use crate::policy::{Factor, Plaintext, Policy};
 use crate::{
     Alternatives, BoxExchange, Checker, CredentialKind, Denial, Guard, Identity, KindSet,
-    Mechanism, Order, Peer, Reason,
+    Mechanism, Order, Peer, Reason, Verified,
 };
 
 /// How many different ways are kept. Which rules match is decided by what peers say of themselves, so
@@ -282,6 +282,16 @@ impl FactorPlan {
         };
         self.factor.any_of.iter().any(|name| met(name))
             || self.factor.only_enrolled && self.plans.iter().all(|plan| excused(&plan.mechanism))
+    }
+
+    /// Whether it is known already that this one has none of it, and need not: the only checker to be asked
+    /// for it is the one that vouched, and has said so.
+    pub(crate) fn excuses(&self, who: &Verified<Identity>) -> bool {
+        let says_so = |plan: &Arc<Plan>| {
+            matches!(&*plan.checkers, [only] if who.checker() == Some(&*only.name))
+                && who.lacks(&plan.mechanism)
+        };
+        self.factor.only_enrolled && !self.plans.is_empty() && self.plans.iter().all(says_so)
     }
 
     /// The exchange that asks for it.

@@ -57,7 +57,7 @@ pub(crate) enum Next {
 }
 
 /// Prepares every listener of a configuration. Nothing is served, and nothing stops, when one cannot be had.
-pub(crate) async fn prepare(
+pub(crate) fn prepare(
     config: &Config,
     admin: &Admin,
     handovers: &Handovers,

@@ -143,8 +143,7 @@ impl Live {
         // Nobody else takes listeners away meanwhile: one reload at a time.
         let held = std::mem::take(&mut *self.listeners());
         let next =
-            listeners::prepare(config, &admin, &self.handovers, &held, &mut Passed::default())
-                .await;
+            listeners::prepare(config, &admin, &self.handovers, &held, &mut Passed::default());
         let prepared = match next {
             Ok(next) => self.open_audit(config).map(|()| next),
             Err(error) => Err(error),

@@ -241,7 +241,7 @@ impl Server {
         let control = Socket::bind(&control)?;
         let handovers = Handovers::default();
         let mut listeners = Vec::new();
-        for next in listeners::prepare(&config, &admin, &handovers, &[], &mut passed).await? {
+        for next in listeners::prepare(&config, &admin, &handovers, &[], &mut passed)? {
             if let Next::Begins(listener) = next {
                 listeners.push(listener);
             }

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -92,6 +92,8 @@ pub struct ThrottleStats {
 /// The throttle of a node.
 pub struct Throttle {
     rules: RwLock<ThrottleRules>,
+    /// As the rules say: looked at with every guess, without a lock.
+    enabled: AtomicBool,
     keys: RandomState,
     users: Table,
     sources: Table,
@@ -139,6 +141,7 @@ impl Throttle {
     /// A throttle that has heard of nothing.
     pub fn new(rules: ThrottleRules) -> Self {
         Self {
+            enabled: AtomicBool::new(rules.enabled),
             rules: RwLock::new(rules),
             keys: RandomState::new(),
             users: Table::default(),
@@ -153,7 +156,9 @@ impl Throttle {
 
     /// Other rules from now on; what was counted stays.
     pub fn follow(&self, rules: ThrottleRules) {
-        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = rules;
+        let mut held = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        self.enabled.store(rules.enabled, Ordering::Relaxed);
+        *held = rules;
     }
 
     /// For how many seconds failures are remembered.
@@ -396,13 +401,12 @@ impl Guard for Throttle {
     fn admit(&self, scene: &Scene<'_>, login: &str, proof: Option<&[u8]>) -> Result<u64, Denial> {
         // Zero: never twice the same.
         let mark = proof.map_or(0, |proof| self.keys.hash_one((&*folded(login), proof)) | 1);
-        let rules = self.rules();
-        if !rules.enabled {
+        if !self.enabled.load(Ordering::Relaxed) {
             return Ok(mark);
         }
         if self.users.any() || self.sources.any() {
             let source = Source::of(scene.peer.remote);
-            if let Some(wait) = self.delayed(&rules, login, &source, scene.now.steady_ms) {
+            if let Some(wait) = self.delayed(&self.rules(), login, &source, scene.now.steady_ms) {
                 self.refused.fetch_add(1, Ordering::Relaxed);
                 let denial =
                     Denial::new(Reason::Throttled).retry_after(Duration::from_millis(wait));

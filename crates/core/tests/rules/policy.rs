@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use countersign::testing::StillWorld;
 use countersign::{
-    Answers, CredentialKind, Denial, Factor, Fault, Guard, GuessEnd, Identity, KindSet, LoginError,
-    Peer, Plaintext, Policy, Portal, Question, Reason, Request, Round, Rule, Scene, Step, Terms,
-    Transport, Verified, When,
+    Answers, BoxExchange, Checker, CredentialKind, Denial, Factor, Fault, Guard, GuessEnd,
+    Identity, KindSet, LoginError, Mechanism, Peer, Plaintext, Policy, Portal, Question, Reason,
+    Request, Round, Rule, Scene, Step, Terms, Transport, Verified, When,
 };
 
 use crate::stage::{Person, Stage, among, ready};
@@ -155,6 +155,61 @@ fn a_group_decides_about_the_factors_and_about_being_let_in() {
     // A password that is wrong says nothing about rules.
     let guess = login(&portal, "temp-ada", Answers::new().with("password", "x"));
     assert_eq!(guess.reason(), Reason::WrongCredential);
+}
+
+/// One checker of passwords and of codes, which says of everybody that they have none of the latter, and would
+/// ask for one all the same.
+struct Both([Stage; 2], Vec<Mechanism>);
+
+fn both() -> Both {
+    let round = [Question::username(), Question::password()];
+    let passwords = Stage::asking("both", "password", round, |answers, _| {
+        let name = answers.text("username").unwrap_or_default();
+        Ok(Step::Grant(Verified::vouch(Identity::named(name)).lacking(&[Mechanism::OTP])))
+    });
+    let codes = second("both", "otp", Question::otp(), "123456", "none");
+    let mechanisms = [&passwords, &codes].map(|stage| stage.mechanisms()[0].clone());
+    Both([passwords, codes], mechanisms.to_vec())
+}
+
+impl Checker for Both {
+    fn name(&self) -> &str {
+        "both"
+    }
+
+    fn mechanisms(&self) -> &[Mechanism] {
+        &self.1
+    }
+
+    fn begin(&self, mechanism: &str, scene: &Scene<'_>) -> Result<BoxExchange, Fault> {
+        self.0[usize::from(mechanism == "otp")].begin(mechanism, scene)
+    }
+}
+
+#[test]
+fn what_a_checker_says_that_somebody_lacks_is_not_begun() {
+    let enrolled = |names: &[&'static str]| Factor {
+        any_of: names.iter().map(|name| (*name).into()).collect(),
+        only_enrolled: true,
+    };
+    let under = |portal: Portal<()>, second| {
+        portal.under(Policy::of(required(&[Factor::of("password"), second])))
+    };
+    let alone = under(Portal::new(()).checked_by(both()), enrolled(&["otp"]));
+    let told = login(&alone, "ada", Answers::new());
+    assert_eq!((told.proofs(), told.rounds), (vec!["password".to_owned(), "otp?".into()], 1));
+
+    // Where everybody must have one, it is asked for.
+    let demanded = under(Portal::new(()).checked_by(both()), Factor::of("otp"));
+    let told = login(&demanded, "ada", code());
+    assert_eq!((told.proofs(), told.rounds), (vec!["password".to_owned(), "otp".into()], 2));
+    // It says nothing of another factor, nor of another checker's codes.
+    let keys = Portal::new(()).checked_by(both()).checked_by(passkeys());
+    let told = login(&under(keys, enrolled(&["otp", "passkey"])), "ada", code());
+    assert_eq!((told.proofs(), told.rounds), (vec!["password".to_owned(), "otp".into()], 2));
+    let others = Portal::new(()).checked_by(both()).checked_by(codes());
+    let told = login(&under(others, enrolled(&["otp"])), "ada", code());
+    assert_eq!((told.proofs(), told.rounds), (vec!["password".to_owned(), "otp".into()], 2));
 }
 
 #[test]
