@@ -9,7 +9,9 @@ use crate::store::{Change, Store};
 
 impl Store {
     /// Keeps a new session, of a login that began when the store was at the revision `since`
-    /// ([`Store::revision`]). A subject has at most `limit` of them: the oldest beyond it end.
+    /// ([`Store::revision`]). A subject has at most `limit` of them: the oldest beyond it end. It is kept
+    /// over a crash of the program, and not surely over a power cut or a crash of PostgreSQL in the next
+    /// moment.
     ///
     /// # Errors
     /// [`StoreError::Overtaken`] if the subject's sessions were all ended after `since`: whoever set a new

@@ -129,8 +129,9 @@ pub(crate) enum Durability {
     /// On the disk before the call returns: a password that was changed, an account that was disabled and
     /// a code that was used stay so.
     Sure,
-    /// May be lost with the last moments before a power cut, never torn: statistics and the recent audit,
-    /// whose durable record is elsewhere.
+    /// May be lost with the last moments before a power cut, or a crash of PostgreSQL, never torn: statistics,
+    /// the recent audit, whose durable record is elsewhere, and new sessions, whose holders log in again.
+    /// SQLite has handed it to the kernel: a crash of this program loses nothing.
     Relaxed,
 }
 

@@ -91,10 +91,7 @@ pub(crate) fn measure(effort: &Effort) -> Outcome<Vec<Figures>> {
                 Some(Promise::AtMost(5.0)),
             ),
         ],
-        notes: vec![
-            "A login over HTTP ends with a session in the store, on the disk before it is told."
-                .into(),
-        ],
+        notes: vec!["A login over HTTP ends with a session in the store.".into()],
     }])
 }
 
