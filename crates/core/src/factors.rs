@@ -240,6 +240,21 @@ impl Exchange for Factors {
                 }
             };
             let next = match step {
+                Step::Ask(round) if round.closing.is_some() => {
+                    // To see this round is to learn that the proof was right.
+                    let login = round.closing.as_deref();
+                    if guess.is_none() {
+                        guess = match self.admit_late(login, scene) {
+                            Ok(guess) => guess,
+                            Err(mut denial) => {
+                                denial.claimed = denial.claimed.or(login.map(Into::into));
+                                return Ok(Step::Deny(denial));
+                            }
+                        };
+                    }
+                    self.ended(guess, scene, GuessEnd::Proven);
+                    return Ok(Step::Ask(round));
+                }
                 Step::Ask(round) => {
                     // Asked again with words about the last answer: that was wrong.
                     let wrong = round.feedback.is_some();

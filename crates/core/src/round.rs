@@ -23,11 +23,14 @@ pub struct Round {
     pub groups: Vec<Group>,
     /// Why this is being asked again.
     pub feedback: Option<Feedback>,
-    /// Whether the peer has proven all that it was asked for, and is only told something more: SCRAM's server
-    /// signature. What it answers is empty and decides nothing. A protocol that carries data together with
-    /// its success answers such a round itself, and then sends the challenge of its one question along with
-    /// the success, if it comes; the others send it as a challenge.
-    pub closing: bool,
+    /// Who has proven all that was asked for, and is only told something more, such as SCRAM's server
+    /// signature. What the peer answers is empty and decides nothing. A protocol that carries data together
+    /// with its success answers such a round itself, and then sends the challenge of its one question along
+    /// with the success, if it comes; the others send it as a challenge.
+    ///
+    /// That the peer sees such a round tells it that its proof was right. So a [`Guard`](crate::Guard) is
+    /// asked, and may refuse, before it does.
+    pub closing: Option<Box<str>>,
 }
 
 /// Something to be told.
@@ -185,10 +188,10 @@ impl Round {
         self
     }
 
-    /// The round that tells the peer a mechanism's last message. See [`Round::closing`].
-    #[must_use]
-    pub fn telling(message: Vec<u8>) -> Self {
-        Self { closing: true, ..Self::of([Question::token(Some(message))]) }
+    /// The round that tells a mechanism's last message to the peer, which has proven to be `login`. See
+    /// [`Round::closing`].
+    pub fn telling(message: Vec<u8>, login: &str) -> Self {
+        Self { closing: Some(login.into()), ..Self::of([Question::token(Some(message))]) }
     }
 
     /// Whether a peer that can answer `kinds` is able to answer this round: every question that must

@@ -24,7 +24,7 @@ pub(super) fn from_view(view: RoundView) -> Result<Round, String> {
         questions: questions.into_iter().map(question).collect::<Result<_, _>>()?,
         groups: groups.into_iter().map(group).collect(),
         feedback: feedback.map(self::feedback),
-        closing: false,
+        closing: None,
     })
 }
 

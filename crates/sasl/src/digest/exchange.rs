@@ -1,0 +1,92 @@
+//! The checker's half of HTTP Digest.
+
+use std::sync::{Arc, LazyLock};
+
+use countersign::{
+    Answers, BoxExchange, CredentialKind, Denial, DigestStore, Exchange, Fault, KindSet, Mechanism,
+    Need, Reason, Scene, Secret, Step,
+};
+use subtle::ConstantTimeEq;
+
+use super::hash;
+use crate::{Decoys, carried, text};
+
+/// The description of the mechanism.
+pub static DIGEST: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
+    name: "DIGEST".into(),
+    asks: KindSet::none().with(CredentialKind::Token),
+    needs: &[Need::DigestKeys],
+    plaintext: false,
+});
+
+/// Compares a response with what a user's key would make it.
+///
+/// The name is the request's `claimed`, what the response was computed over is a fact about the peer
+/// ([`Facts::digest`](countersign::Facts)), and the response is the answer to the one question. So it works only
+/// behind a front end that has a [`Digest`](super::Digest).
+pub struct DigestExchange<S> {
+    store: Arc<S>,
+    decoys: Arc<Decoys>,
+    asked: bool,
+}
+
+impl<S: DigestStore> DigestExchange<S> {
+    /// The exchange alone, for a checker that offers DIGEST beside other mechanisms.
+    pub fn exchange(store: Arc<S>, decoys: Arc<Decoys>) -> BoxExchange {
+        BoxExchange::new(Self { store, decoys, asked: false })
+    }
+}
+
+impl<S: DigestStore> Exchange for DigestExchange<S> {
+    async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        let Some(claim) = &scene.peer.more.digest else {
+            let detail = "no HTTP Digest header has come with this login";
+            return Ok(Step::Deny(Denial::new(Reason::Unsupported).because(detail)));
+        };
+        if !std::mem::replace(&mut self.asked, true) {
+            return Ok(Step::Ask(carried::token_round()));
+        }
+        let response = match carried::token(&mut answers) {
+            Ok(token) => token,
+            Err(denial) => return Ok(Step::Deny(denial)),
+        };
+        let claimed = scene.claimed.unwrap_or_default();
+        let name = match carried::name(claimed.as_bytes(), "the user name") {
+            Ok(name) => name,
+            Err(denial) => return Ok(Step::Deny(denial)),
+        };
+        let (algorithm, realm) = (claim.algorithm, claim.realm.as_str());
+        let unhashed = match claim.userhash {
+            true => self.store.unhashed(&name.to_ascii_lowercase(), realm, algorithm).await?,
+            false => None,
+        };
+        let login = unhashed.as_deref().unwrap_or(name);
+        let named = !claim.userhash || unhashed.is_some();
+        let found = self.store.digest_key(login, realm, algorithm).await?;
+        let known = named && found.is_some();
+        let key = found.unwrap_or_else(|| self.decoys.digest(login, algorithm));
+        let ours = expected(claim, &key);
+        let right = bool::from(ours.expose().ct_eq(response.expose()));
+        // Whatever came of it, the store is asked once more.
+        let verdict = self.store.find(login).await?;
+        let step = match known & right {
+            true => Step::from(verdict),
+            false => {
+                Step::Deny(text::wrong(verdict, known, "no key for Digest is kept of this user"))
+            }
+        };
+        Ok(step.claiming(login))
+    }
+}
+
+/// The right response, in lowercase digits.
+fn expected(claim: &countersign::DigestClaim, key: &Secret) -> Secret {
+    let join = |key: &Secret, rest: &str| {
+        let text = [key.expose(), b":", rest.as_bytes()].concat();
+        Secret::from(hash::of(claim.algorithm, &text))
+    };
+    match &claim.session {
+        Some(session) => join(&join(key, session), &claim.rest),
+        None => join(key, &claim.rest),
+    }
+}
