@@ -1,14 +1,15 @@
 //! The HTTP description in the hands of a fuzzer that is not ours: schemathesis, against a served instance
 //! with an administrator's token. It comes from PyPI into an environment of its own and is no dependency.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use countersign_interop::{Countersign, Outcome, Profile, Stage, Trouble, command, run, user};
+use countersign_interop::{
+    Countersign, Environment, Outcome, Profile, Stage, Trouble, command, run, user,
+};
 
 use crate::report::Row;
-use crate::steps::{LONG, target};
+use crate::steps::LONG;
 
 /// The version whose options and checks these are.
 const SCHEMATHESIS: &str = "schemathesis==4.32.5";
@@ -32,7 +33,7 @@ pub(crate) fn fuzz(seconds: u64) -> Row {
 }
 
 fn attack(seconds: u64) -> Outcome {
-    let fuzzer = installed()?;
+    let fuzzer = Environment::provide("schemathesis", SCHEMATHESIS)?.program("st");
     let stage = Stage::new()?;
     let server = Countersign::start(&stage, Profile::Debug, None)?;
     let add = ["add", "fuzzer", "--password-stdin", "--group", "administrators"];
@@ -67,31 +68,4 @@ fn attack(seconds: u64) -> Outcome {
         Some(0) => Ok(()),
         _ => Err(Trouble::failed(format!("{}{}", done.out, done.err))),
     }
-}
-
-/// The fuzzer's program, installed if it is not there.
-fn installed() -> Outcome<PathBuf> {
-    let folder = target().join("schemathesis");
-    let program = folder.join("bin/st");
-    let version = folder.join("version");
-    if program.is_file() && std::fs::read_to_string(&version).is_ok_and(|v| v == SCHEMATHESIS) {
-        return Ok(program);
-    }
-    let attempt = |program: &std::path::Path, words: &[&str]| {
-        let mut command = Command::new(program);
-        let done = run(command.args(words), "", LONG);
-        match done {
-            Ok(done) if done.code == Some(0) => Ok(()),
-            Ok(done) => {
-                let why = done.err.lines().last().unwrap_or_default().to_owned();
-                Err(Trouble::not_run(format!("{SCHEMATHESIS} cannot be installed: {why}")))
-            }
-            Err(trouble) => Err(Trouble::not_run(trouble)),
-        }
-    };
-    let python = std::path::Path::new("python3");
-    attempt(python, &["-m", "venv", "--clear", &folder.display().to_string()])?;
-    attempt(&folder.join("bin/pip"), &["install", "--quiet", SCHEMATHESIS])?;
-    std::fs::write(&version, SCHEMATHESIS).map_err(Trouble::failed)?;
-    Ok(program)
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use countersign_interop::{Postgres, Trouble};
+use countersign_interop::{Postgres, Trouble, Twisted};
 
 use crate::packages;
 use crate::report::{Report, Row};
@@ -35,6 +35,10 @@ pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
         Some(Err(why)) => Row::missing("packages", why),
         None => Row::missing("packages", "left alone, as asked"),
     });
+    // Beside which the compliance tests run; they say so themselves when it is not there.
+    if install && let Err(trouble) = Twisted::provide() {
+        report.add(Row::missing("Twisted", trouble.to_string()));
+    }
     let packages = members()?;
 
     heading("format");

@@ -42,6 +42,8 @@ pub use scripted::ScriptedPeer;
 /// Every block of these pages compiles, and does what it says.
 #[cfg(doctest)]
 mod guide {
+    #[doc = include_str!("../../../docs/guide/coming-from-cred.md")]
+    mod coming_from_cred {}
     #[doc = include_str!("../../../docs/guide/write-a-checker.md")]
     mod write_a_checker {}
     #[doc = include_str!("../../../docs/guide/write-a-realm.md")]

@@ -1,0 +1,153 @@
+//! What differs on purpose, in words. The same table is in `docs/guide/coming-from-cred.md`.
+
+use std::path::Path;
+
+use countersign_interop::runner::{Case, case};
+use countersign_interop::{Context, Outcome, Stage, ensure};
+
+use crate::beside;
+
+/// A rule of Cred that does not hold here.
+pub(crate) struct Difference {
+    /// What Cred does.
+    pub(crate) cred: &'static str,
+    /// What is done here.
+    pub(crate) here: &'static str,
+    /// The scenarios that show it.
+    pub(crate) scenarios: &'static [&'static str],
+}
+
+pub(crate) const CASES: &[Case] = &[
+    case("differences_in_the_guide_are_these", guide_agrees),
+    case("names_of_cred_are_all_in_the_guide", names_are_translated),
+];
+
+pub(crate) const DIFFERENCES: &[Difference] = &[
+    Difference {
+        cred: "Of two checkers for one kind of credentials the last one registered is asked, and no other.",
+        here: "All are kept and asked in order; a policy says what each answer comes to.",
+        scenarios: &["two_checkers_of_one_kind"],
+    },
+    Difference {
+        cred: "Credentials of two kinds go to the checker that was registered first.",
+        here: "A peer that can prove itself in two ways says which, or sees both in one round.",
+        scenarios: &["credentials_of_two_kinds"],
+    },
+    Difference {
+        cred: "A checker for a general kind that was registered earlier hides one for a more specific kind.",
+        here: "The checker that offers exactly the mechanism is asked, whenever it was added.",
+        scenarios: &["a_general_checker_registered_first"],
+    },
+    Difference {
+        cred: "A realm that is an `async` function gives the protocol a coroutine that nobody awaits.",
+        here: "Realms are `async`.",
+        scenarios: &["how_a_realm_may_answer"],
+    },
+    Difference {
+        cred: "A checker that returns `None`, `False` or an empty string lets in.",
+        here: "Only `Verified::vouch` lets in. A checker that forgets to answer does not compile.",
+        scenarios: &["a_checker_that_returns_nothing"],
+    },
+    Difference {
+        cred: "Whatever a realm returns is passed on: a number, another interface, too few values.",
+        here: "A realm gives a session of the interface that was asked for, or a denial. Nothing else compiles.",
+        scenarios: &["a_realm_that_returns_anything"],
+    },
+    Difference {
+        cred: "That a realm lacks the interface shows at the first login, as an exception.",
+        here: "It does not compile; with a realm put together from configuration it is an error of the start.",
+        scenarios: &["an_interface_that_the_realm_lacks"],
+    },
+    Difference {
+        cred: "A logout that is called twice runs twice.",
+        here: "It runs once: calling it takes the session away.",
+        scenarios: &["a_logout_that_is_called_twice"],
+    },
+    Difference {
+        cred: "A client that leaves while the checker works, which then says yes: the avatar is made and never logged out.",
+        here: "The login goes with the connection. One that runs on in a task drops its session, which logs out.",
+        scenarios: &["avatars_of_clients_that_had_left"],
+    },
+    Difference {
+        cred: "A protocol that refuses the interface it got forgets to log the avatar out.",
+        here: "Another interface does not compile, and a session that is refused is dropped, which logs out.",
+        scenarios: &["avatars_of_an_interface_that_was_refused"],
+    },
+    Difference {
+        cred: "FTP never logs out.",
+        here: "Sessions end with the value that holds them; a protocol has nothing to forget.",
+        scenarios: &["avatars_of_clients_that_leave"],
+    },
+    Difference {
+        cred: "Names and passwords are text in some places and bytes in others; the two never match.",
+        here: "Names are text and passwords bytes, everywhere.",
+        scenarios: &["users_added_as_text"],
+    },
+    Difference {
+        cred: "An unknown user is refused with less work than a wrong password, which shows.",
+        here: "An unknown user takes the work of a wrong password, once.",
+        scenarios: &["work_for_an_unknown_user"],
+    },
+    Difference {
+        cred: "Factors are remembered in the shared checker: a password on one connection and a key on another let the second in.",
+        here: "What is proven lives in the attempt, and ends with it.",
+        scenarios: &["factors_of_two_connections"],
+    },
+    Difference {
+        cred: "Each protocol has answers of its own to a refusal; some of them repeat the realm's words, or names of classes.",
+        here: "One function gives one of four words, and each protocol its own code for each word.",
+        scenarios: &[
+            "outcomes_by_pop3",
+            "outcomes_by_imap",
+            "outcomes_by_smtp",
+            "outcomes_by_ftp",
+            "outcomes_by_telnet",
+            "outcomes_by_http",
+        ],
+    },
+    Difference {
+        cred: "AUTH in POP3 takes mechanisms of one round only.",
+        here: "As many rounds as the mechanism has.",
+        scenarios: &["pop3_auth_of_two_rounds"],
+    },
+    Difference {
+        cred: "The sketch of POP3 on the page about Cred does not answer a wrong password at all.",
+        here: "`login` gives a `Result`; ignoring the error is a warning of the compiler.",
+        scenarios: &["seed_pop3_with_a_wrong_password"],
+    },
+];
+
+fn guide() -> Outcome<String> {
+    let path =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../docs/guide/coming-from-cred.md");
+    std::fs::read_to_string(&path).during(path.display())
+}
+
+fn guide_agrees(_: &Stage) -> Outcome {
+    let guide = guide()?;
+    let (_, rest) = guide.split_once("## What differs on purpose").during("the heading")?;
+    let section = rest.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| ")?.strip_suffix(" |"));
+    let written: Vec<_> = rows.filter_map(|row| row.split_once(" | ")).skip(1).collect();
+    let listed: Vec<_> = DIFFERENCES.iter().map(|d| (d.cred, d.here)).collect();
+    for row in &listed {
+        ensure!(written.contains(row), "not in the guide: | {} | {} |", row.0, row.1);
+    }
+    for row in &written {
+        ensure!(listed.contains(row), "only in the guide: | {} | {} |", row.0, row.1);
+    }
+    ensure!(written == listed, "the guide has them in another order");
+    let scenarios: Vec<_> = DIFFERENCES.iter().flat_map(|d| d.scenarios).collect();
+    for (at, scenario) in scenarios.iter().enumerate() {
+        ensure!(!scenarios[..at].contains(scenario), "`{scenario}` is there twice");
+    }
+    Ok(())
+}
+
+fn names_are_translated(_: &Stage) -> Outcome {
+    let guide = guide()?;
+    for name in beside::names("public_names")? {
+        ensure!(guide.contains(&format!("`{name}`")), "the guide does not translate `{name}`");
+    }
+    Ok(())
+}
