@@ -84,6 +84,26 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         scenarios: &["users_added_as_text"],
     },
     Difference {
+        cred: "Challenges come from a generator that is not for secrets.",
+        here: "They come from the operating system's.",
+        scenarios: &["cram_md5_challenges"],
+    },
+    Difference {
+        cred: "APOP refuses everybody on today's Python: it compares text with bytes.",
+        here: "APOP works, in constant time.",
+        scenarios: &["apop_over_pop3"],
+    },
+    Difference {
+        cred: "A response to HTTP Digest is accepted again and again.",
+        here: "Nonces are counted; the same response is refused the second time.",
+        scenarios: &["http_digest_replayed"],
+    },
+    Difference {
+        cred: "HTTP Digest has MD5 and SHA-1, of RFC 2617.",
+        here: "MD5, SHA-256 and SHA-512/256, of RFC 7616, each with sessions.",
+        scenarios: &["http_digest_algorithms"],
+    },
+    Difference {
         cred: "An unknown user is refused with less work than a wrong password, which shows.",
         here: "An unknown user takes the work of a wrong password, once.",
         scenarios: &["work_for_an_unknown_user"],

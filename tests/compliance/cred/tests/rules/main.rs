@@ -6,6 +6,7 @@
 
 mod avatars;
 mod beside;
+mod credentials;
 mod differences;
 mod factors;
 mod memory;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     let cases: Vec<_> = [
         portal::CASES,
         memory::CASES,
+        credentials::CASES,
         factors::CASES,
         avatars::CASES,
         protocols::CASES,
