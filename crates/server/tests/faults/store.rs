@@ -108,7 +108,7 @@ async fn moved_away_replaced_and_back() {
             site.dovecot("imap", "ada", PASSWORD).await == "OK\t1\tuser=ada"
         })
         .await;
-        assert!(site.log().contains("the account store can be read again"));
+        eventually("it is told", async || site.log().contains("store can be read again")).await;
         assert_eq!(site.session(&token).await, 200);
         site.works("back", &site.codes[round + 1]).await;
     }
