@@ -39,7 +39,7 @@ pub(crate) fn measure(effort: &Effort) -> Outcome<Vec<Figures>> {
     while ids.len() < PENDING {
         for number in 0..WINDOW {
             let source = (ids.len() + number) % SOURCES;
-            let from = format!("x-forwarded-for: 192.0.2.{source}\r\n");
+            let from = format!("x-forwarded-for: 192.0.2.{source}\r\nx-forwarded-proto: https\r\n");
             client.send(&post("/v1/login", &from, r#"{"mechanism":"password"}"#))?;
         }
         for _ in 0..WINDOW {
