@@ -8,14 +8,18 @@ pub mod accounts;
 pub mod factors;
 pub mod file;
 pub mod hash;
+#[cfg(feature = "kinds")]
+pub mod kinds;
 #[cfg(feature = "ldap")]
 pub mod ldap;
+pub mod memory;
 #[cfg(any(feature = "ldap", feature = "sql"))]
 mod name;
 pub mod passwd_file;
 pub mod pool;
 #[cfg(feature = "sql")]
 pub mod sql;
+pub mod world;
 
 #[doc(hidden)]
 pub mod fuzzing;

@@ -7,6 +7,7 @@
 //! user the first counts, as it does for Dovecot, also when the first is the bad one: a typing mistake
 //! must not bring an old password back.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,11 +35,53 @@ const MAX_REMEMBERED: usize = 4096;
 pub struct Format {
     /// What stands between fields: one ASCII character. Default `:`.
     pub delimiter: u8,
+    /// The field with the user's name, counted from 0. Default 0.
+    pub user: usize,
+    /// The field with the password's hash. Default 1. The fields after it have a meaning only where these two
+    /// are the first.
+    pub password: usize,
+    /// Whether names are compared without regard to case; they are then known in small letters. Default: no.
+    pub folds_case: bool,
+    /// Whether a line that begins with `#` is a comment. Default: yes.
+    pub comments: bool,
 }
 
 impl Default for Format {
     fn default() -> Self {
-        Self { delimiter: b':' }
+        Self { delimiter: b':', user: 0, password: 1, folds_case: false, comments: true }
+    }
+}
+
+impl Format {
+    /// A name as it is compared.
+    fn folded<'a>(&self, name: &'a str) -> Cow<'a, str> {
+        match self.folds_case {
+            true => Cow::Owned(name.to_lowercase()),
+            false => Cow::Borrowed(name),
+        }
+    }
+
+    /// The name, the password and what stands after it; or which field is missing.
+    fn split<'a>(&self, line: &'a str) -> Result<(&'a str, &'a str, &'a str), String> {
+        let delimiter = self.delimiter as char;
+        if (self.user, self.password) == (0, 1) {
+            let Some((name, fields)) = line.split_once(delimiter) else {
+                return Err(format!(
+                    "no `{delimiter}` after the user name; expected user{delimiter}{{SCHEME}}hash"
+                ));
+            };
+            let (password, rest) = fields.split_once(delimiter).unwrap_or((fields, ""));
+            return Ok((name, password, rest));
+        }
+        let field = |n: usize, what| {
+            let missing = || {
+                format!(
+                    "no field {n} with the {what}; fields are counted from 0, with `{delimiter}` between them"
+                )
+            };
+            line.split(delimiter).nth(n).ok_or_else(missing)
+        };
+        Ok((field(self.user, "user name")?, field(self.password, "password")?, ""))
     }
 }
 
@@ -61,7 +104,7 @@ pub struct PasswdFile {
     rows: HashTable<Row>,
     /// Names, each followed by what its line has after the password.
     text: Box<str>,
-    delimiter: char,
+    format: Format,
     hasher: RandomState,
     problems: Vec<Problem>,
     unlisted: usize,
@@ -115,7 +158,7 @@ impl PasswdFile {
     /// caller's to say.
     pub fn parse(data: &[u8], format: &Format, accept: &Accept) -> Self {
         let mut reader = Reader {
-            delimiter: format.delimiter as char,
+            format: *format,
             accept,
             rows: HashTable::new(),
             text: String::new(),
@@ -139,8 +182,9 @@ impl PasswdFile {
         reader.finish()
     }
 
-    /// The user's line. Names are compared as they are, byte by byte.
+    /// The user's line. Names are compared as they are, byte by byte, unless the format says otherwise.
     pub fn find(&self, user: &str) -> Option<Entry<'_>> {
+        let user = &*self.format.folded(user);
         let same = |row: &Row| row.name(&self.text) == user;
         let row = self.rows.find(self.hasher.hash_one(user), same)?;
         Some(Entry { file: self, row })
@@ -189,7 +233,7 @@ pub struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// The user's name, as written.
+    /// The user's name, as written, or in small letters where the format does not regard case.
     pub fn name(&self) -> &'a str {
         self.row.name(&self.file.text)
     }
@@ -241,7 +285,7 @@ impl<'a> Entry<'a> {
     /// are empty.
     pub fn fields(&self) -> impl Iterator<Item = &'a str> {
         // The last one goes to the end of the line, whatever it holds.
-        self.row.rest(&self.file.text).splitn(6, self.file.delimiter)
+        self.row.rest(&self.file.text).splitn(6, self.file.format.delimiter as char)
     }
 
     /// What `make` makes of this line. The first [`MAX_REMEMBERED`] users to log in get the same one each
@@ -287,7 +331,7 @@ impl Row {
 
 /// A file that is being read.
 struct Reader<'a> {
-    delimiter: char,
+    format: Format,
     accept: &'a Accept,
     rows: HashTable<Row>,
     text: String,
@@ -299,7 +343,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn line(&mut self, line: usize, bytes: &[u8]) {
         let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        if bytes.first() == Some(&b'#') || bytes.trim_ascii().is_empty() {
+        let comment = self.format.comments && bytes.first() == Some(&b'#');
+        if comment || bytes.trim_ascii().is_empty() {
             return;
         }
         // Lengths are kept in 16 bits.
@@ -309,17 +354,20 @@ impl Reader<'_> {
         let Ok(text) = std::str::from_utf8(bytes) else {
             return self.refuse(line, "it is not UTF-8; convert the file".to_owned());
         };
-        let delimiter = self.delimiter;
-        let Some((name, fields)) = text.split_once(delimiter) else {
-            let reason = format!(
-                "no `{delimiter}` after the user name; expected user{delimiter}{{SCHEME}}hash"
-            );
-            return self.refuse(line, reason);
+        let format = self.format;
+        let (name, password, rest) = match format.split(text) {
+            Ok(fields) => fields,
+            Err(reason) => return self.refuse(line, reason),
         };
         if name.is_empty() {
-            let reason = format!("no user name before the first `{delimiter}`");
+            let delimiter = format.delimiter as char;
+            let reason = match format.user {
+                0 => format!("no user name before the first `{delimiter}`"),
+                n => format!("the user name, in field {n}, is empty"),
+            };
             return self.refuse(line, reason);
         }
+        let name = &*format.folded(name);
         if name.chars().any(char::is_control) {
             let reason = "the user name holds a control character; retype it".to_owned();
             return self.refuse(line, reason);
@@ -340,7 +388,6 @@ impl Reader<'_> {
                 return self.report(line, Effect::Ignored, reason);
             }
         };
-        let (password, rest) = fields.split_once(delimiter).unwrap_or((fields, ""));
         let locked = password.is_empty() || password.starts_with(['*', '!']);
         let (hash, error) = match (locked, Hash::parse(password, self.accept)) {
             (true, _) => (None, None),
@@ -382,7 +429,7 @@ impl Reader<'_> {
         PasswdFile {
             rows: self.rows,
             text: self.text.into_boxed_str(),
-            delimiter: self.delimiter,
+            format: self.format,
             hasher: self.hasher,
             problems: self.problems,
             unlisted: self.unlisted,
@@ -482,12 +529,52 @@ mod tests {
 
     #[test]
     fn another_delimiter_and_a_byte_order_mark() {
-        let format = Format { delimiter: b'|' };
+        let format = Format { delimiter: b'|', ..Format::default() };
         let text = format!("\u{feff}a:b|{SECRET}|1|2||/home");
         let file = PasswdFile::parse(text.as_bytes(), &format, &Accept::default());
         assert_eq!(file.find("a:b").unwrap().home(), Some("/home"));
-        let format = Format { delimiter: 0xe4 };
+        let format = Format { delimiter: 0xe4, ..Format::default() };
         assert_eq!(PasswdFile::parse(b"a", &format, &Accept::default()).problems().len(), 1);
+    }
+
+    #[test]
+    fn other_fields_in_another_order() {
+        let format = Format { delimiter: b' ', user: 2, password: 0, ..Format::default() };
+        let text = format!("{SECRET} x ada more\n{SECRET}\n{SECRET} x\n");
+        let file = PasswdFile::parse(text.as_bytes(), &format, &Accept::default());
+        let ada = file.find("ada").unwrap();
+        assert!(ada.hash().unwrap().verify(&Secret::from("secret")));
+        // What the others mean is not known.
+        assert_eq!((file.len(), ada.uid(), ada.extra().count()), (1, None, 0));
+        let said = reasons(&file);
+        assert!(said[0].starts_with("line 2: error: no field 2 with the user name"), "{said:?}");
+        assert_eq!(said.len(), 2);
+    }
+
+    #[test]
+    fn names_without_regard_to_case() {
+        let format = Format { folds_case: true, ..Format::default() };
+        let text = format!("Ada:{SECRET}\nADA:*\nÄNNE:{SECRET}\n");
+        let file = PasswdFile::parse(text.as_bytes(), &format, &Accept::default());
+        for name in ["ada", "ADA", "aDa"] {
+            let ada = file.find(name).unwrap();
+            assert!(ada.hash().is_some(), "the first line counts");
+            assert_eq!((ada.name(), ada.line()), ("ada", 1));
+        }
+        assert!(file.find("änne").is_some());
+        let said = reasons(&file);
+        assert_eq!(
+            said,
+            ["line 2: warning: user ada is on line 1 already, which counts; remove one"]
+        );
+    }
+
+    #[test]
+    fn a_hash_sign_can_begin_a_name() {
+        let format = Format { comments: false, ..Format::default() };
+        let text = format!("#ada:{SECRET}\n");
+        let file = PasswdFile::parse(text.as_bytes(), &format, &Accept::default());
+        assert!(file.find("#ada").is_some() && parse(&text).is_empty());
     }
 
     #[test]

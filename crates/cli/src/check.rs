@@ -9,7 +9,6 @@ use countersign::{Carrier as _, Checker, Order, Plaintext, Results, When, World 
 use countersign_sasl::{Login, Plain};
 use countersign_server::config::{Config, PolicyRow, policy_table};
 use countersign_server::groups::Groups;
-use countersign_server::registry::Parts;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
 
@@ -180,21 +179,13 @@ pub(crate) async fn build(place: &Place) -> Result<Built, Failure> {
         Some(store) => store,
         None => Store::open(folder.path().join("accounts.db"), OpenOptions::create()).await?,
     };
-    let parts = Parts {
-        store: store.clone(),
-        pool: hasher()?,
-        world: Arc::new(SystemWorld::new()),
-        recipe: place.config.recipe(),
-        passkeys: place.config.passkeys.clone(),
-        issuer: place.config.accounts.issuer.clone(),
-    };
-    let settings = place.config.checkers.iter();
-    let built = settings
-        .map(|(name, settings)| {
-            let built = place.config.build(name, &**settings, &parts);
-            built.map_err(|error| error.to_string())
-        })
-        .collect();
+    let mut parts = place.config.parts(hasher()?, Arc::new(SystemWorld::new()))?;
+    parts.store = Some(store.clone());
+    let mut built = Vec::new();
+    for (name, settings) in &place.config.checkers {
+        let checker = place.config.build(name, &**settings, &parts).await;
+        built.push(checker.map_err(|error| error.to_string()));
+    }
     store.close().await;
     Ok(built)
 }

@@ -1,6 +1,6 @@
 //! `countersign serve`
 
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 use countersign_server::run::{ServeOptions, StartError, run as serve};
 
 use crate::args::ServeArgs;
@@ -11,7 +11,7 @@ pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     let ServeArgs { place, http } = args;
     let data = data(place.data.as_deref())?;
     let options = ServeOptions { config: place.config, data, http };
-    serve(&options, &Registry::built_in()).map_err(|error| match error {
+    serve(&options, &registry::built_in()).map_err(|error| match error {
         StartError::Config(error) => error.into(),
         other => Failure::broken(other.to_string()),
     })

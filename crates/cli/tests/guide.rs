@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use common::{Folder, Server};
 use countersign_server::admin::When;
 use countersign_server::config::Config;
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 
 #[test]
 fn every_example_is_true() {
@@ -44,7 +44,7 @@ fn every_configuration_is_one() {
                 continue;
             }
             let file = folder.file("countersign.toml", &text);
-            let read = Config::load(&file, folder.path(), &Registry::built_in());
+            let read = Config::load(&file, folder.path(), &registry::built_in());
             let error = read.err().map(|error| error.to_string()).unwrap_or_default();
             // What this build or this machine does not have is not the page's mistake.
             let elsewhere = ["this build has no", "No such file"];

@@ -28,4 +28,5 @@ pub mod sessions;
 pub mod status;
 pub mod systemd;
 pub mod throttle;
-pub mod world;
+/// The machine's own clocks and entropy.
+pub use countersign_checkers::world;

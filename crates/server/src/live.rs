@@ -136,7 +136,7 @@ impl Live {
         let engine = &self.engine;
         let new = sections(config);
         let differ = differing(&lock(&self.sections), &new)?;
-        let portal = portal(config, engine, &self.pool)?;
+        let portal = portal(config, engine, &self.pool).await?;
         let admin =
             Admin::new(engine.store.clone(), Arc::clone(&self.pool), config.recipe(), engine.world);
         let admin = admin.recorded_in(engine.audit.clone());

@@ -33,7 +33,7 @@ use crate::live::{Asked, Live, Reloaded};
 use crate::metrics::Metrics;
 use crate::minds;
 use crate::realm::ServerRealm;
-use crate::registry::{Parts, Registry};
+use crate::registry::Kinds;
 use crate::sessions::Sessions;
 use crate::systemd::{self, Passed};
 use crate::throttle::Throttle;
@@ -98,7 +98,7 @@ pub enum StartError {
 /// # Errors
 ///
 /// When it cannot start. Nothing is left listening then.
-pub fn run(options: &ServeOptions, registry: &Registry) -> Result<(), StartError> {
+pub fn run(options: &ServeOptions, registry: &Kinds) -> Result<(), StartError> {
     let config = options.configuration(registry)?;
     log_as(&config.log);
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -172,7 +172,7 @@ impl ServeOptions {
     /// # Errors
     ///
     /// When the file cannot be read, or is wrong.
-    pub fn configuration(&self, registry: &Registry) -> Result<Config, ConfigError> {
+    pub fn configuration(&self, registry: &Kinds) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
             Some(path) => Config::load(path, &self.data, registry)?,
             None => Config::without_file(&self.data, registry),
@@ -228,7 +228,7 @@ impl Server {
             .cache_capacity(config.limits.cached_accounts)
             .stale_after(housekeeping::COPY_IS_TRUE_FOR);
         let store = Store::open(&config.store, store).await?;
-        let engine = Arc::new(engine(&config, &store, &pool, world)?);
+        let engine = Arc::new(engine(&config, &store, &pool, world).await?);
         let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);
         let admin = admin.recorded_in(engine.audit.clone());
         let mut passed = Passed::take().map_err(system("cannot take systemd's sockets"))?;
@@ -327,14 +327,14 @@ impl Server {
 }
 
 /// Everything that decides logins, from a configuration.
-fn engine(
+async fn engine(
     config: &Config,
     store: &Store,
     pool: &Arc<HashPool>,
     world: SystemWorld,
 ) -> Result<Engine, StartError> {
     let throttle = Arc::new(Throttle::new(config.throttle.rules()));
-    let portal = portal_of(config, store, pool, &throttle, world)?;
+    let portal = portal_of(config, store, pool, &throttle, world).await?;
     let audit = config.open_audit()?.in_world(world);
     if !audit.is_on() {
         tracing::warn!("the audit record is off: no attempt is recorded");
@@ -361,15 +361,15 @@ fn engine(
 }
 
 /// The checkers and the realm of a configuration, for an engine that runs.
-pub(crate) fn portal(
+pub(crate) async fn portal(
     config: &Config,
     engine: &Engine,
     pool: &Arc<HashPool>,
 ) -> Result<Portal<ServerRealm>, StartError> {
-    portal_of(config, &engine.store, pool, &engine.throttle, engine.world)
+    portal_of(config, &engine.store, pool, &engine.throttle, engine.world).await
 }
 
-fn portal_of(
+async fn portal_of(
     config: &Config,
     store: &Store,
     pool: &Arc<HashPool>,
@@ -377,18 +377,14 @@ fn portal_of(
     world: SystemWorld,
 ) -> Result<Portal<ServerRealm>, StartError> {
     let lifetime = i64::try_from(config.sessions.lifetime.0.as_secs()).unwrap_or(i64::MAX);
-    let parts = Parts {
-        store: store.clone(),
-        pool: Arc::clone(pool),
-        world: Arc::new(world),
-        recipe: config.recipe(),
-        passkeys: config.passkeys.clone(),
-        issuer: config.accounts.issuer.clone(),
-    };
+    let mut parts = config.parts(Arc::clone(pool), Arc::new(world))?;
+    parts.store = Some(store.clone());
     let realm = ServerRealm::new(store.clone(), world, lifetime);
-    let checkers = config.checkers.iter();
-    let checkers = checkers.map(|(name, settings)| config.build(name, &**settings, &parts));
-    let portal = config.portal(realm, checkers.collect::<Result<Vec<_>, _>>()?)?;
+    let mut checkers = Vec::with_capacity(config.checkers.len());
+    for (name, settings) in &config.checkers {
+        checkers.push(config.build(name, &**settings, &parts).await?);
+    }
+    let portal = config.portal(realm, checkers)?;
     Ok(portal.guarded_by(Arc::clone(throttle) as _))
 }
 

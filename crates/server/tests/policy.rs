@@ -10,7 +10,7 @@ use countersign::World;
 use countersign_checkers::factors::{Factors, NewAppPassword, OtpSettings};
 use countersign_server::admin::{Admin, NewUser};
 use countersign_server::config::Config;
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 use countersign_server::run::Server;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
@@ -71,7 +71,7 @@ impl Place {
         let data = folder.path().to_owned();
         let file = data.join("countersign.toml");
         std::fs::write(&file, CONFIG).unwrap();
-        let config = Config::load(&file, &data, &Registry::built_in()).unwrap();
+        let config = Config::load(&file, &data, &registry::built_in()).unwrap();
         let recipe = config.recipe();
         let store = Store::open(&data.join("accounts.db"), OpenOptions::create()).await.unwrap();
         let world = SystemWorld::new();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use countersign_server::config::{Config, ConfigError};
 use countersign_server::control::{self, Told};
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 use countersign_server::run::Server;
 use countersign_server::status::Status;
 use countersign_wire::saslauthd::Ask;
@@ -48,7 +48,7 @@ impl Site {
     fn whole(&self, text: &str) -> Result<Config, ConfigError> {
         let path = self.folder.path().join("countersign.toml");
         std::fs::write(&path, text).unwrap();
-        Config::load(&path, &self.data(), &Registry::built_in())
+        Config::load(&path, &self.data(), &registry::built_in())
     }
 
     async fn login(&self, socket: &str, password: &str) -> String {

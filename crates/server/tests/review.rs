@@ -8,7 +8,7 @@ use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::{Admin, NewUser};
 use countersign_server::config::Config;
 use countersign_server::identity::GroupView;
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 use countersign_server::run::Server;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
@@ -21,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 #[tokio::test]
 async fn acts_over_http_and_logins_left_open_are_in_the_durable_record() {
     let folder = tempfile::tempdir().unwrap();
-    let mut config = Config::without_file(folder.path(), &Registry::built_in());
+    let mut config = Config::without_file(folder.path(), &registry::built_in());
     config.listen_http("127.0.0.1:0".parse().unwrap());
     config.accounts.argon2_memory_kib = 8;
     config.accounts.argon2_passes = 1;

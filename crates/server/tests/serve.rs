@@ -14,7 +14,7 @@ use countersign_checkers::pool::{HashPool, PoolOptions};
 use countersign_server::admin::{Admin, NewUser, UserChange};
 use countersign_server::config::Config;
 use countersign_server::control::{self, Told};
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 use countersign_server::run::{ServeOptions, Server, StartError};
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
@@ -31,7 +31,7 @@ fn options(data: &Path) -> ServeOptions {
 
 /// Cheap hashes, so that tests need not wait for dear ones.
 fn config(data: &Path) -> Config {
-    let mut config = options(data).configuration(&Registry::built_in()).unwrap();
+    let mut config = options(data).configuration(&registry::built_in()).unwrap();
     config.accounts.argon2_memory_kib = 64;
     config.accounts.argon2_passes = 1;
     config
@@ -162,10 +162,10 @@ fn configurations_that_are_none() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("countersign.toml");
     let options = ServeOptions { config: Some(path.clone()), ..options(folder.path()) };
-    let said = options.configuration(&Registry::built_in()).unwrap_err().to_string();
+    let said = options.configuration(&registry::built_in()).unwrap_err().to_string();
     assert!(said.contains("countersign.toml") && said.contains("cannot be read"), "{said}");
     std::fs::write(&path, "[listen.dovecot.main]\nmod = \"0660\"\n").unwrap();
-    let said = options.configuration(&Registry::built_in()).unwrap_err().to_string();
+    let said = options.configuration(&registry::built_in()).unwrap_err().to_string();
     assert!(said.contains("mod") && said.contains("mode"), "{said}");
 }
 
@@ -257,7 +257,7 @@ async fn a_listener_with_tls_serves_its_parts_within_it() {
     let data = folder.path().join("data");
     let start = || {
         let options = ServeOptions { config: Some(path.clone()), data: data.clone(), http: None };
-        Server::start(options.configuration(&Registry::built_in()).unwrap())
+        Server::start(options.configuration(&registry::built_in()).unwrap())
     };
     let error = start().await.expect_err("there is no certificate").to_string();
     assert!(error.contains("[listen.http.main] tls: ") && error.contains("cert.pem"), "{error}");
@@ -303,7 +303,7 @@ async fn a_listener_with_tls_serves_its_parts_within_it() {
 fn serve_until_signalled() {
     let Some(data) = std::env::var_os("COUNTERSIGN_TEST_DATA") else { return };
     let options = options(&PathBuf::from(data));
-    countersign_server::run::run(&options, &Registry::built_in()).unwrap();
+    countersign_server::run::run(&options, &registry::built_in()).unwrap();
 }
 
 struct Process(Child);

@@ -14,7 +14,7 @@ use countersign_checkers::factors::{Factors, OtpSettings};
 use countersign_server::admin::{Admin, NewPassword, NewUser};
 use countersign_server::config::Config;
 use countersign_server::front::http::{HttpOptions, MailSection, TrustedProxies};
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 use countersign_server::run::Server;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
@@ -58,7 +58,7 @@ impl Whole {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("countersign.toml");
         std::fs::write(&file, config).unwrap();
-        let config = Config::load(&file, folder.path(), &Registry::built_in()).unwrap();
+        let config = Config::load(&file, folder.path(), &registry::built_in()).unwrap();
         let store = Store::open(&config.store, OpenOptions::create()).await.unwrap();
         let world = SystemWorld::new();
         let pool = countersign_checkers::pool::HashPool::start(&Default::default()).unwrap();

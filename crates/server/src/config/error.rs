@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use annotate_snippets::{AnnotationKind, Element, Level, Renderer, Snippet};
+use countersign_checkers::kinds::{SettingsError, suggestion};
 
 /// What is wrong with the configuration, where, and what to do.
 #[derive(Debug)]
@@ -52,31 +53,16 @@ impl ConfigError {
     }
 }
 
-/// What to say about a name that is not known.
-fn suggestion(name: &str, known: &[&str]) -> String {
-    let nearest = known
-        .iter()
-        .map(|other| (strsim::damerau_levenshtein(name, other), other))
-        .min()
-        .filter(|(distance, other)| *distance <= other.len().div_ceil(2));
-    match nearest {
-        Some((_, other)) => format!("did you mean `{other}`?"),
-        None if known.is_empty() => "there is none at all".into(),
-        None => format!("there are: {}", known.join(", ")),
+impl From<SettingsError> for ConfigError {
+    fn from(error: SettingsError) -> Self {
+        let (message, help) = (error.message().to_owned(), error.help().map(str::to_owned));
+        Self { message, span: error.place(), help, file: None }
     }
 }
 
-/// serde lists what it expected in its message; the likeliest is all that a person needs.
 impl From<toml::de::Error> for ConfigError {
     fn from(error: toml::de::Error) -> Self {
-        let message = error.message().to_owned();
-        let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
-        let unknown = message.starts_with("unknown ").then_some(quoted);
-        let help = unknown.and_then(|quoted| {
-            let (name, known) = quoted.split_first()?;
-            Some(suggestion(name, known))
-        });
-        Self { message, span: error.span(), help, file: None }
+        SettingsError::from(error).into()
     }
 }
 

@@ -15,8 +15,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use countersign::{Checker, Fault, Order, Policy, Portal};
+use countersign::{Checker, Fault, Order, Policy, Portal, World};
 use countersign_checkers::hash::Recipe;
+use countersign_checkers::pool::HashPool;
 use countersign_sasl::{Login, Plain};
 use countersign_store::Location;
 use serde::Deserialize;
@@ -34,16 +35,11 @@ pub use sections::{
 };
 pub use store::StoreSection;
 
-#[cfg(any(feature = "ldap", feature = "oidc", feature = "sql"))]
-pub(crate) use sections::Span;
-#[cfg(any(feature = "ldap", feature = "oidc", feature = "sql"))]
-pub(crate) use store::secret_file;
-
 use crate::audit::Audit;
 use crate::front::http::MailAuth;
 use crate::front::tls::{Tls, TlsFiles};
 use crate::groups::GroupsSection;
-use crate::registry::{CheckerSettings, Misplaced, Parts, Registry};
+use crate::registry::{CheckerSettings, Kind, Kinds, Misplaced, Parts};
 
 /// The longest style sheet of a site.
 const THEME_BYTES: usize = 256 * 1024;
@@ -129,7 +125,7 @@ impl Config {
     /// # Errors
     ///
     /// What is wrong, where, and what to do about it.
-    pub fn load(path: &Path, data: &Path, registry: &Registry) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path, data: &Path, registry: &Kinds) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|error| ConfigError::of_file(path, format!("cannot be read: {error}")))?;
         let base = path.parent().unwrap_or(Path::new(".")).to_owned();
@@ -140,17 +136,12 @@ impl Config {
     }
 
     /// The configuration of a server that is given none.
-    pub fn without_file(data: &Path, registry: &Registry) -> Self {
+    pub fn without_file(data: &Path, registry: &Kinds) -> Self {
         Self::parse("", data, data, registry)
             .unwrap_or_else(|error| unreachable!("the built-in configuration is wrong: {error}"))
     }
 
-    fn parse(
-        text: &str,
-        base: &Path,
-        data: &Path,
-        registry: &Registry,
-    ) -> Result<Self, ConfigError> {
+    fn parse(text: &str, base: &Path, data: &Path, registry: &Kinds) -> Result<Self, ConfigError> {
         let mut table = DeTable::parse(text)?;
         let checkers = match table.get_mut().remove("checker") {
             Some(section) => read_checkers(section, base, registry)?,
@@ -225,13 +216,13 @@ impl Config {
     /// # Errors
     ///
     /// What cannot be opened, shown at the checker's table.
-    pub fn build(
+    pub async fn build(
         &self,
         name: &str,
         settings: &dyn CheckerSettings,
         parts: &Parts,
     ) -> Result<Arc<dyn Checker>, ConfigError> {
-        settings.build_at(name, parts).map_err(|Misplaced { place, fault }| {
+        settings.build(name, parts).await.map_err(|Misplaced { place, fault }| {
             let error = match place.or_else(|| self.places.get(name).cloned()) {
                 Some(place) => ConfigError::at(place, fault.to_string()),
                 None => ConfigError::general(fault.to_string()),
@@ -241,6 +232,21 @@ impl Config {
                 None => error,
             }
         })
+    }
+
+    /// What checkers are made of, but for the store.
+    ///
+    /// # Errors
+    ///
+    /// A `[passkeys]` that cannot be.
+    pub fn parts(&self, pool: Arc<HashPool>, world: Arc<dyn World>) -> Result<Parts, ConfigError> {
+        let mut parts = Parts::new(pool, world);
+        parts.recipe = self.recipe();
+        #[cfg(feature = "passkeys")]
+        {
+            parts.passkeys = self.site_passkeys()?;
+        }
+        Ok(parts)
     }
 
     /// The portal to a realm, with these checkers, under this configuration's policy.
@@ -401,19 +407,19 @@ type Read = (String, std::ops::Range<usize>, Box<dyn CheckerSettings>);
 fn read_checkers(
     section: Spanned<DeValue<'_>>,
     base: &Path,
-    registry: &Registry,
+    registry: &Kinds,
 ) -> Result<Vec<Read>, ConfigError> {
     let mut read = Vec::new();
     for (kind, names) in tables(section, "checkers are tables `[checker.KIND.NAME]`")? {
         let found = registry.kind(kind.get_ref()).ok_or_else(|| {
-            let known = registry.kinds().map(|kind| kind.name).collect::<Vec<_>>();
+            let known = registry.kinds().map(Kind::name).collect::<Vec<_>>();
             ConfigError::unknown(kind.span(), "checker kind", kind.get_ref(), &known)
         })?;
-        let usage = format!("give it a name: `[checker.{}.NAME]`", found.name);
+        let usage = format!("give it a name: `[checker.{}.NAME]`", found.name());
         for (name, settings) in tables(names, &usage)? {
             let span = name.span();
-            let settings = (found.settings)(settings, base)?;
-            read.push((format!("{}.{}", found.name, name.get_ref()), span, settings));
+            let settings = found.table(settings, base)?;
+            read.push((format!("{}.{}", found.name(), name.get_ref()), span, settings));
         }
     }
     Ok(read)
@@ -437,12 +443,12 @@ fn tables<'i>(value: Spanned<DeValue<'i>>, usage: &str) -> Result<Vec<SubTable<'
 }
 
 /// The accounts of the store: who is asked when nobody is named.
-fn default_checker(base: &Path, registry: &Registry) -> Result<Read, ConfigError> {
+fn default_checker(base: &Path, registry: &Kinds) -> Result<Read, ConfigError> {
     let kind = registry.kind("accounts").ok_or_else(|| {
         ConfigError::general("no checker is configured; add a `[checker.KIND.NAME]`")
     })?;
     let empty = Spanned::new(0..0, DeValue::Table(DeTable::new()));
-    Ok(("accounts.main".into(), 0..0, (kind.settings)(empty, base)?))
+    Ok(("accounts.main".into(), 0..0, kind.table(empty, base)?))
 }
 
 /// The checkers in the order in which they are usually asked, and then those that only rules ask.
@@ -476,7 +482,7 @@ pub mod fuzzing {
     /// Any bytes as a configuration file: either it can be used, or its error can be shown.
     pub fn config(data: &[u8]) {
         let Ok(text) = std::str::from_utf8(data) else { return };
-        let registry = Registry::built_in();
+        let registry = crate::registry::built_in();
         match Config::parse(text, Path::new("/etc"), Path::new("/data"), &registry) {
             Ok(config) => {
                 assert!(!config.checkers.is_empty(), "a server that asks nobody");
@@ -498,7 +504,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Config, String> {
-        let registry = Registry::built_in();
+        let registry = crate::registry::built_in();
         let path = Path::new("countersign.toml");
         Config::parse(text, Path::new("/etc"), Path::new("/data"), &registry)
             .map_err(|error| error.in_file(path, text).to_string())

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_checkers::kinds::Span;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use toml::Spanned;
@@ -415,10 +416,6 @@ pub enum LogLevel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mode(pub u32);
 
-/// A length of time, as in `"9s"` or `"12h"`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Span(pub Duration);
-
 /// A number of bytes, as in `"64MiB"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size(pub u64);
@@ -449,21 +446,6 @@ impl<'de> Deserialize<'de> for Mode {
             parse: |text| {
                 let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
                 mode.map(Mode).ok_or("a file mode is three or four octal digits, such as \"0660\"")
-            },
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Text {
-            expecting: "a length of time such as \"9s\", \"5m\" or \"12h\"",
-            parse: |text| {
-                let span = text.parse::<jiff::SignedDuration>().ok();
-                let span = span.and_then(|span| Duration::try_from(span).ok());
-                span.filter(|span| !span.is_zero())
-                    .map(Span)
-                    .ok_or("a length of time is above zero, such as \"9s\", \"5m\" or \"12h\"")
             },
         })
     }

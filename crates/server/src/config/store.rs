@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use countersign::Secret;
+use countersign_checkers::kinds::secret_file;
 use countersign_store::Location;
 use serde::{Deserialize, Deserializer};
 
@@ -20,12 +21,6 @@ pub struct StoreSection {
     pub url_file: Option<PathBuf>,
 }
 
-/// The longest URL.
-const URL_BYTES: u64 = 8192;
-
-/// What stands for the folder of systemd's credentials.
-const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
-
 impl StoreSection {
     /// Where the store is; relative paths are below `data`. The error says what to do, and shows no URL.
     pub(super) fn location(&self, data: &Path) -> Result<Location, String> {
@@ -36,9 +31,8 @@ impl StoreSection {
             }
             (None, Some(url), None) => location(url.to_str().unwrap_or_default()),
             (None, None, Some(file)) => {
-                let file = data.join(expand(file)?);
                 let told = |why: String| format!("`url_file` {} {why}", file.display());
-                let url = read(&file).map_err(told)?;
+                let url = secret_file(data, file).map_err(told)?;
                 location(url.to_str().unwrap_or_default().trim())
             }
             _ => return Err("has one of `path`, `url` and `url_file`: leave the others out".into()),
@@ -49,44 +43,9 @@ impl StoreSection {
     }
 }
 
-/// A secret in a file that only its owner and group may read, without the end of its line; a relative path is
-/// below `base`. The error says what is wrong with the file.
-#[cfg(any(feature = "ldap", feature = "oidc", feature = "sql"))]
-pub(crate) fn secret_file(base: &Path, file: &Path) -> Result<Secret, String> {
-    let secret = read(&base.join(expand(file)?))?;
-    let bytes = secret.expose();
-    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
-    Ok(Secret::from(bytes.strip_suffix(b"\r").unwrap_or(bytes)))
-}
-
 fn location(url: &str) -> Option<Location> {
     let location = Location::from(url);
     location.file().is_none().then_some(location)
-}
-
-fn expand(file: &Path) -> Result<PathBuf, String> {
-    let Ok(name) = file.strip_prefix(format!("${CREDENTIALS}")) else { return Ok(file.to_owned()) };
-    let folder = std::env::var_os(CREDENTIALS).ok_or_else(|| {
-        format!(
-            "wants a credential, and there is no ${CREDENTIALS}: start with systemd's `LoadCredential=`"
-        )
-    })?;
-    Ok(Path::new(&folder).join(name))
-}
-
-fn read(file: &Path) -> Result<Secret, String> {
-    use std::io::Read;
-    use std::os::unix::fs::PermissionsExt;
-
-    let cannot = |error: std::io::Error| format!("cannot be read: {error}");
-    let open = std::fs::File::open(file).map_err(cannot)?;
-    let mode = open.metadata().map_err(cannot)?.permissions().mode();
-    if mode & 0o007 != 0 {
-        return Err("holds a password and is open to everybody: run `chmod 600` on it".into());
-    }
-    let mut bytes = Vec::new();
-    open.take(URL_BYTES).read_to_end(&mut bytes).map_err(cannot)?;
-    Ok(Secret::from(bytes))
 }
 
 fn secret<'de, D: Deserializer<'de>>(text: D) -> Result<Option<Secret>, D::Error> {

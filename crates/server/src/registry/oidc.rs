@@ -1,20 +1,20 @@
 //! `[checker.oidc.NAME]`. Reference: `docs/guide/oidc.md`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{Checker, Fault};
+use countersign_checkers::kinds::{Span, read, secret_file};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{CheckerSettings, Misplaced, Parts};
-use crate::config::{Span, secret_file};
+use super::{Building, CheckerSettings, Kind, Misplaced, Parts};
 use crate::oidc::{Known, Oidc, OidcOptions};
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OidcSettings {
+struct OidcSettings {
     title: Option<String>,
     issuer: Spanned<String>,
     client_id: String,
@@ -34,16 +34,30 @@ pub(super) struct OidcSettings {
     below: PathBuf,
 }
 
-pub(super) fn settings(settings: OidcSettings, base: &Path) -> Box<dyn CheckerSettings> {
-    Box::new(OidcSettings { below: base.to_owned(), ..settings })
+/// The kind, with how it is made.
+pub(super) fn completed(kind: Kind) -> Kind {
+    kind.from_table(|value, base| {
+        let mut settings: OidcSettings = read(value)?;
+        base.clone_into(&mut settings.below);
+        Ok(Box::new(settings))
+    })
 }
 
 impl CheckerSettings for OidcSettings {
-    fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault> {
-        self.build_at(name, parts).map_err(|misplaced| misplaced.fault)
+    fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
+        Box::pin(async { self.checker(name, parts) })
     }
 
-    fn build_at(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Misplaced> {
+    fn describe(&self) -> String {
+        format!("users of {}", self.issuer.get_ref())
+    }
+}
+
+impl OidcSettings {
+    fn checker(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Misplaced> {
+        let store = parts.store.clone();
+        let store =
+            store.ok_or_else(|| Fault::internal("a provider needs the store of accounts"))?;
         let secret = self.client_secret_file.as_ref().map(|file| {
             secret_file(&self.below, file.get_ref()).map_err(|why| {
                 let what = format!("`client_secret_file` {} {why}", file.get_ref().display());
@@ -65,7 +79,7 @@ impl CheckerSettings for OidcSettings {
             ca: self.ca.as_ref().map(|path| self.below.join(path.get_ref())),
             timeout: self.timeout.map_or(Duration::from_secs(4), |span| span.0),
         };
-        let oidc = Oidc::new(name, options, parts.store.clone()).map_err(|error| {
+        let oidc = Oidc::new(name, options, store).map_err(|error| {
             let place = match error.option {
                 "issuer" => Some(self.issuer.span()),
                 "redirect_uri" => Some(self.redirect_uri.span()),
@@ -75,9 +89,5 @@ impl CheckerSettings for OidcSettings {
             Misplaced { place, fault }
         })?;
         Ok(Arc::new(oidc))
-    }
-
-    fn describe(&self) -> String {
-        format!("users of {}", self.issuer.get_ref())
     }
 }

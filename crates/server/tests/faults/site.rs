@@ -11,7 +11,7 @@ use countersign_checkers::factors::{Factors, OtpSettings};
 use countersign_checkers::pool::HashPool;
 use countersign_server::admin::{Admin, NewUser};
 use countersign_server::config::Config;
-use countersign_server::registry::Registry;
+use countersign_server::registry;
 use countersign_server::run::Server;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store};
@@ -301,7 +301,7 @@ fn config(folder: &Path, more: &str) -> Config {
     let file = folder.join("countersign.toml");
     let throttle = if more.contains("[throttle]") { "" } else { "[throttle]\nenabled = false\n" };
     std::fs::write(&file, format!("{CONFIG}\n{throttle}\n{more}")).unwrap();
-    Config::load(&file, folder, &Registry::built_in()).unwrap()
+    Config::load(&file, folder, &registry::built_in()).unwrap()
 }
 
 /// Of Dovecot's protocol.

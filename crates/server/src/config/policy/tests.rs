@@ -4,10 +4,10 @@ use std::path::Path;
 
 use super::*;
 use crate::config::Config;
-use crate::registry::Registry;
+use crate::registry;
 
 fn parse(text: &str) -> Result<Config, String> {
-    let registry = Registry::built_in();
+    let registry = registry::built_in();
     let path = Path::new("countersign.toml");
     Config::parse(text, Path::new("/etc"), Path::new("/data"), &registry)
         .map_err(|error| error.in_file(path, text).to_string())

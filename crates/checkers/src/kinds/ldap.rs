@@ -1,22 +1,46 @@
-//! `[checker.ldap.NAME]`. Reference: `docs/guide/ldap.md`.
+//! `[checker.ldap.NAME]` and `ldap:URL`. Reference: `docs/guide/ldap.md`.
+
+mod url;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{Checker, Fault, Secret};
-use countersign_checkers::ldap::{Groups, Ldap, LdapOptions, Method, Place, Scope};
+use countersign::{Fault, Secret};
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::{CheckerSettings, Misplaced, Parts};
-use crate::config::{Span, secret_file};
+use super::{Building, CheckerSettings, Form, Kind, Misplaced, Parts, Span, read, secret_file};
+use crate::ldap::{Groups, Ldap, LdapOptions, Method, Place, Scope};
+
+/// The kind, with how it is made.
+pub(super) fn completed(kind: Kind) -> Kind {
+    kind.explained(
+        "URL is an LDAP URL as in RFC 4516: ldap://HOST[:PORT]/BASE?ATTRIBUTE?SCOPE?FILTER?EXTENSIONS, or\n\
+         ldaps://. Users are searched below BASE, by ATTRIBUTE (uid), in SCOPE (`sub`; `one`, `base`), among\n\
+         what FILTER finds; `{login}` in a filter stands for the name, and then ATTRIBUTE is only what the\n\
+         user is known as. The password is checked by a bind.\n\
+         \n\
+         Extensions, with commas between them:\n\
+         \x20 bindname=DN           who searches (nobody in particular)\n\
+         \x20 x-password-file=PATH  that one's password, in a file that only its owner can read\n\
+         \x20 x-starttls            encrypt before anything else\n\
+         \x20 x-ca=PATH             certificates that vouch for the server, instead of the system's\n\
+         \x20 x-insecure            passwords may cross the network in clear text",
+    )
+    .from_table(|value, base| {
+        let mut settings: LdapSettings = read(value)?;
+        base.clone_into(&mut settings.below);
+        Ok(Box::new(settings))
+    })
+    .from_argument(Form::Required("URL"), |argument| Ok(Box::new(url::Named::of(argument)?)))
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct LdapSettings {
+struct LdapSettings {
     servers: Spanned<Vec<Servers>>,
     #[serde(default)]
     starttls: bool,
@@ -44,7 +68,7 @@ pub(super) struct LdapSettings {
     connections: Option<usize>,
     /// The folder that relative paths are below.
     #[serde(skip)]
-    pub(super) below: PathBuf,
+    below: PathBuf,
 }
 
 /// One server, or several that take turns.
@@ -186,16 +210,14 @@ impl LdapSettings {
 }
 
 impl CheckerSettings for LdapSettings {
-    fn build(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Fault> {
-        self.build_at(name, parts).map_err(|misplaced| misplaced.fault)
-    }
-
-    fn build_at(&self, name: &str, _: &Parts) -> Result<Arc<dyn Checker>, Misplaced> {
-        let ldap = Ldap::new(self.options()?).map_err(|error| Misplaced {
-            place: self.span(error.key),
-            fault: Fault::internal(error.to_string()),
-        })?;
-        Ok(Arc::new(ldap.checker(name)))
+    fn build<'a>(&'a self, name: &'a str, _: &'a Parts) -> Building<'a> {
+        Box::pin(async move {
+            let ldap = Ldap::new(self.options()?).map_err(|error| Misplaced {
+                place: self.span(error.key),
+                fault: Fault::internal(error.to_string()),
+            })?;
+            Ok(Arc::new(ldap.checker(name)) as _)
+        })
     }
 
     fn describe(&self) -> String {
@@ -206,10 +228,4 @@ impl CheckerSettings for LdapSettings {
         let urls: Vec<_> = all.map(String::as_str).collect();
         format!("users in the directory at {}", urls.join(", "))
     }
-}
-
-/// Reads the settings; paths are below `base`.
-pub(super) fn settings(mut settings: LdapSettings, base: &Path) -> Box<dyn CheckerSettings> {
-    base.clone_into(&mut settings.below);
-    Box::new(settings)
 }

@@ -1,0 +1,63 @@
+//! What checkers are made of.
+
+use std::sync::Arc;
+
+use countersign::{Fault, World};
+use countersign_store::Store;
+
+#[cfg(feature = "passkeys")]
+use crate::factors::Passkeys;
+use crate::hash::Recipe;
+use crate::pool::{HashPool, PoolOptions};
+use crate::world::SystemWorld;
+
+/// What checkers are made of.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct Parts {
+    /// Accounts, where the program has some of its own.
+    pub store: Option<Store>,
+    /// Where slow hashes are verified.
+    pub pool: Arc<HashPool>,
+    /// Clocks and entropy.
+    pub world: Arc<dyn World>,
+    /// How new passwords are hashed.
+    pub recipe: Recipe,
+    /// The site's passkeys, if it has some.
+    #[cfg(feature = "passkeys")]
+    pub passkeys: Option<Passkeys>,
+}
+
+impl Parts {
+    /// These, without accounts and passkeys.
+    pub fn new(pool: Arc<HashPool>, world: Arc<dyn World>) -> Self {
+        Self {
+            store: None,
+            pool,
+            world,
+            recipe: Recipe::default(),
+            #[cfg(feature = "passkeys")]
+            passkeys: None,
+        }
+    }
+
+    /// The parts of a program that is nothing but one server: threads for slow hashes, as many as the machine
+    /// can run at a time, and the machine's clocks and entropy.
+    ///
+    /// # Errors
+    ///
+    /// A fault when no thread can be started.
+    pub fn standalone() -> Result<Self, Fault> {
+        let pool = HashPool::start(&PoolOptions::default());
+        let pool = pool.map_err(|error| {
+            Fault::internal("cannot start the threads that verify hashes").caused_by(error)
+        })?;
+        Ok(Self::new(Arc::new(pool), Arc::new(SystemWorld::new())))
+    }
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("store", &self.store.is_some()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,115 @@
+//! `memory`: users with their passwords, in clear text, in the process. For trying things out and for tests.
+
+use std::collections::HashMap;
+
+use countersign::{
+    Directory, Fault, Identity, Password, PasswordStore, Secret, TextStore, Verdict, Verified,
+};
+
+/// Users with their passwords in clear text. **Not for anything that matters:** whoever reads the process's
+/// memory, or the command line that it was started with, has every password.
+#[derive(Clone, Default)]
+pub struct Memory {
+    users: HashMap<Box<str>, Secret>,
+}
+
+impl Memory {
+    /// Nobody.
+    pub fn dangerous() -> Self {
+        Self::default()
+    }
+
+    /// One more user. The first of two with one name counts.
+    ///
+    /// # Errors
+    ///
+    /// When there is a user of that name: nothing replaces anything silently.
+    pub fn add(&mut self, name: impl Into<Box<str>>, password: Secret) -> Result<(), Fault> {
+        let name = name.into();
+        if self.users.contains_key(&name) {
+            return Err(Fault::internal(format!("the user {name} is there twice")));
+        }
+        self.users.insert(name, password);
+        Ok(())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.users.len()
+    }
+
+    /// Whether there is nobody.
+    pub fn is_empty(&self) -> bool {
+        self.users.is_empty()
+    }
+
+    /// The checker of that name over these users.
+    pub fn checker(self, name: impl Into<String>) -> Password<Self> {
+        Password::new(name, self)
+    }
+}
+
+impl PasswordStore for Memory {
+    async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+        Ok(match self.users.get(login) {
+            None => Verdict::UNKNOWN,
+            // In constant time.
+            Some(right) if right == password => vouch(login),
+            Some(_) => Verdict::WRONG,
+        })
+    }
+}
+
+impl Directory for Memory {
+    async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+        Ok(match self.users.contains_key(login) {
+            true => vouch(login),
+            false => Verdict::UNKNOWN,
+        })
+    }
+}
+
+impl TextStore for Memory {
+    async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
+        Ok(self.users.get(login).cloned())
+    }
+}
+
+fn vouch(login: &str) -> Verdict {
+    Verdict::Is(Verified::vouch(Identity::named(login)))
+}
+
+/// Without names: a list of accounts is nobody's business either.
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Memory").field("users", &self.len()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign::testing::now_or_never;
+
+    #[test]
+    fn right_wrong_and_unknown() {
+        let mut users = Memory::dangerous();
+        users.add("ada", Secret::from("countess")).unwrap();
+        assert!(users.add("ada", Secret::from("other")).is_err());
+        let check = |name, password: &str| {
+            let password = Secret::from(password);
+            now_or_never(users.check(name, &password)).unwrap().unwrap()
+        };
+        let Verdict::Is(who) = check("ada", "countess") else { panic!("refused") };
+        assert_eq!(who.subject.name(), Some("ada"));
+        for (name, password, unknown) in
+            [("ada", "other", false), ("ada", "", false), ("Ada", "countess", true), ("", "", true)]
+        {
+            let Verdict::Not(denial) = check(name, password) else { panic!("let in") };
+            assert_eq!(denial.reason.is_unknown(), unknown, "{name}");
+        }
+        let text = now_or_never(users.password_text("ada")).unwrap().unwrap();
+        assert_eq!(text, Some(Secret::from("countess")));
+        assert!(!format!("{users:?}").contains("ada"));
+    }
+}
