@@ -22,7 +22,7 @@ cargo xtask TASK
       --no-install     installs nothing; what is missing is reported as not run
 
   bench [PART]…        speed beside the services that ours takes the place of;
-                       PART is dovecot, saslauthd, idle, core, forward-auth or pending;
+                       PART is dovecot, saslauthd, idle, core, cred, forward-auth or pending;
                        all without one
       --seconds N      length of one measurement (default 2)
       --rounds N       alternating measurements of each side (default 5)

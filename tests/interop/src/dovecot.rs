@@ -45,7 +45,21 @@ impl DovecotAuth {
             "passdb {{\n  driver = passwd-file\n  args = scheme=PLAIN username_format=%u {}\n}}\n",
             passwd.display()
         );
-        Self::start_over(stage, name, &passdb, habits)
+        Self::start_over(stage, name, &passdb, "plain login", habits)
+    }
+
+    /// Starts it, quiet, over a passwd-file with hashes of one mechanism's keys, and with that mechanism alone.
+    ///
+    /// # Errors
+    /// As [`DovecotAuth::start`].
+    pub fn start_by(stage: &Stage, passwd: &Path, mechanism: &str) -> Outcome<Self> {
+        let passdb = format!(
+            "passdb {{\n  driver = passwd-file\n  args = scheme={mechanism} username_format=%u {}\n}}\n",
+            passwd.display()
+        );
+        let name = format!("dovecot-{}", mechanism.to_ascii_lowercase());
+        let mechanism = mechanism.to_ascii_lowercase();
+        Self::start_over(stage, &name, &passdb, &mechanism, Habits::Quiet)
     }
 
     /// Starts it over a SQLite database with a table `users` of names and hashes. It hashes in worker
@@ -79,10 +93,16 @@ impl DovecotAuth {
         );
         let query = stage.file("dovecot-sql.conf", &query)?;
         let passdb = format!("passdb {{\n  driver = sql\n  args = {}\n}}\n", query.display());
-        Self::start_over(stage, "dovecot-sql", &passdb, habits)
+        Self::start_over(stage, "dovecot-sql", &passdb, "plain login", habits)
     }
 
-    fn start_over(stage: &Stage, name: &str, passdb: &str, habits: Habits) -> Outcome<Self> {
+    fn start_over(
+        stage: &Stage,
+        name: &str,
+        passdb: &str,
+        mechanisms: &str,
+        habits: Habits,
+    ) -> Outcome<Self> {
         let program = need("dovecot", "dovecot-core")?;
         need_root("Dovecot")?;
         let folder = stage.folder(name)?;
@@ -93,7 +113,7 @@ impl DovecotAuth {
              log_path = {folder}/dovecot.log\n\
              protocols =\n\
              ssl = no\n\
-             auth_mechanisms = plain login\n\
+             auth_mechanisms = {mechanisms}\n\
              disable_plaintext_auth = no\n\
              auth_failure_delay = 0\n\
              {passdb}\

@@ -3,6 +3,7 @@
 
 mod core;
 mod cpu;
+mod cred;
 mod dovecot;
 mod forward_auth;
 mod hash;
@@ -37,12 +38,13 @@ pub(crate) struct Effort {
 pub(crate) const USERS: usize = 1000;
 
 type Part = fn(&Effort) -> Outcome<Vec<Figures>>;
-const PARTS: [(&str, Part); 8] = [
+const PARTS: [(&str, Part); 9] = [
     ("dovecot", dovecot::measure),
     ("saslauthd", saslauthd::measure),
     ("hash", hash::measure),
     ("idle", idle::measure),
     ("core", core::measure),
+    ("cred", cred::measure),
     ("forward-auth", forward_auth::measure),
     ("pending", pending::measure),
     ("users", users::measure),

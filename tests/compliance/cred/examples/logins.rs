@@ -1,0 +1,123 @@
+//! Our side of `cargo xtask bench cred`: logins at a portal, one after the other, as `twisted/bench.py` does them.
+//!
+//! `logins CASE SECONDS [FILE]`, where CASE is `memory`, `file` or `file-cached`; prints
+//! `{"rate": 1/s, "cpu": µs each}`.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use countersign::testing::{StillWorld, now_or_never};
+use countersign::{
+    Answers, Checker, Denial, Fault, Identity, Interface, KindSet, Known, Mechanism, Password,
+    PasswordStore, Peer, Portal, Realm, Request, Secret, Session, Verdict, Verified,
+};
+use countersign_checkers::file::File;
+use countersign_checkers::hash::Accept;
+use countersign_checkers::passwd_file::Format;
+use countersign_checkers::pool::{HashPool, PoolOptions};
+use rustix::time::{ClockId, clock_gettime};
+
+const USERS: usize = 1000;
+const BATCH: usize = 200;
+
+struct Mailbox;
+
+impl Interface for Mailbox {
+    const NAME: &'static str = "mailbox";
+    type Avatar = Arc<str>;
+    type Mind = ();
+}
+
+struct Mail;
+
+impl Realm<Mailbox> for Mail {
+    async fn admit(&self, who: &Verified<Identity>, _: ()) -> Result<Session<Mailbox>, Denial> {
+        let name = who.subject.name().unwrap_or_default();
+        Ok(Session::new(Box::new(name.into())))
+    }
+}
+
+/// The same users as those of the file.
+struct Users(Vec<(String, Secret, Arc<Identity>)>);
+
+impl PasswordStore for Users {
+    async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+        // `u1` is the first.
+        let number = login.strip_prefix('u').and_then(|digits| digits.parse::<usize>().ok());
+        let known = number.and_then(|number| self.0.get(number.checked_sub(1)?));
+        Ok(match known.filter(|(name, ..)| name == login) {
+            None => Verdict::UNKNOWN,
+            Some((_, secret, _)) if secret != password => Verdict::WRONG,
+            Some((.., who)) => Verdict::Is(Verified::vouch(Arc::clone(who))),
+        })
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [case, seconds, file @ ..] = words.as_slice() else {
+        return Err("logins CASE SECONDS [FILE]".into());
+    };
+    let time = Duration::from_secs_f64(seconds.parse()?);
+    match (case.as_str(), file) {
+        ("memory", []) => {
+            let user = |number| {
+                let name = format!("u{number}");
+                let who = Arc::new(Identity::named(name.clone()));
+                (name, Secret::from(format!("secret{number}")), who)
+            };
+            let users = Users((1..=USERS).map(user).collect());
+            measure(Password::new("memory", users), USERS, time)
+        }
+        ("file" | "file-cached", [file]) => {
+            let accept = Accept { allow_plain: true, ..Accept::default() };
+            let pool = Arc::new(HashPool::start(&PoolOptions::default())?);
+            let file = File::open(file, Format::default(), accept, pool)?;
+            // Uncached: what is in the file counts at every login.
+            let file = match case.as_str() {
+                "file" => file.looking_every(Duration::ZERO),
+                _ => file,
+            };
+            let users = file.len();
+            measure(file.checker("file"), users, time)
+        }
+        _ => Err(format!("there is no case `{case}`").into()),
+    }
+}
+
+fn measure(checker: impl Checker, users: usize, time: Duration) -> Result<(), Box<dyn Error>> {
+    let portal = Portal::new(Mail).checked_by(checker);
+    let world = StillWorld::default();
+    let peer = Arc::new(Peer::new("pop3", KindSet::all()));
+    let names: Vec<_> =
+        (1..=users).map(|number| (format!("u{number}"), format!("secret{number}"))).collect();
+    let enter = |number: usize| {
+        let (name, word) = &names[number * 7919 % users];
+        let answers = Answers::new().with("username", &**name).with("password", &**word);
+        let request = Request::from_peer(Arc::clone(&peer)).by(Mechanism::PASSWORD);
+        let mut known = Known::new(answers);
+        let login = portal.login::<Mailbox>(request, &mut known, (), &world);
+        match now_or_never(login) {
+            Some(Ok(session)) if **session.avatar() == **name => Ok(()),
+            Some(outcome) => Err(format!("{name}: {outcome:?}")),
+            None => Err(format!("{name}: nothing here waits")),
+        }
+    };
+    (0..BATCH).try_for_each(enter)?;
+    let (begun, before, mut done) = (Instant::now(), used(), 0);
+    while begun.elapsed() < time {
+        (done..done + BATCH).try_for_each(enter)?;
+        done += BATCH;
+    }
+    let (took, used) = (begun.elapsed().as_secs_f64(), used() - before);
+    let count = done as f64;
+    println!("{{\"rate\": {}, \"cpu\": {}}}", count / took, used.as_secs_f64() / count * 1e6);
+    Ok(())
+}
+
+/// The CPU time of this process.
+fn used() -> Duration {
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(used.tv_sec.unsigned_abs(), u32::try_from(used.tv_nsec).unwrap_or(0))
+}
