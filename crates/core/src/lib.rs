@@ -105,7 +105,7 @@ pub use results::{Order, Results, Then};
 pub use round::{
     Challenge, Charset, Feedback, Group, Level, Limits, Misuse, Notice, Question, Round,
 };
-pub use scene::{Facts, Moment, More, Peer, Scene, Transport, World};
+pub use scene::{Facts, Moment, More, NoTraceParent, Peer, Scene, TraceParent, Transport, World};
 pub use script::{Asker, Decision, script};
 pub use secret::Secret;
 pub use stores::{

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use crate::{DigestClaim, Identity, KindSet, Verified};
@@ -85,6 +86,8 @@ pub struct Peer {
     pub service: Arc<str>,
     /// The front end it came through: `dovecot`, `saslauthd`, `http`.
     pub front_end: &'static str,
+    /// The listener of that front end, as the configuration names it: `http.main`.
+    pub listener: &'static str,
     /// Where the user is.
     pub remote: Option<IpAddr>,
     /// Where the user connected to.
@@ -120,9 +123,26 @@ pub struct Facts {
     /// The claim to a name in an HTTP Digest header whose nonce is ours, fresh, and counted on: read by
     /// the front end, and to be proven by the response that it answers with.
     pub digest: Option<Arc<DigestClaim>>,
+    /// The span of somebody else's that this login is part of, if they are believed.
+    pub trace: Option<TraceParent>,
     /// Anything else worth a record: the client's own session id, its user agent.
     pub details: BTreeMap<&'static str, String>,
 }
+
+/// A span of whoever asks, as the header `traceparent` says it (W3C Trace Context, section 3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent {
+    /// The trace.
+    pub trace: [u8; 16],
+    /// The span in it.
+    pub span: [u8; 8],
+    /// Whether it is recorded.
+    pub sampled: bool,
+}
+
+/// What is no `traceparent`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoTraceParent;
 
 /// How a connection is protected against listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -142,6 +162,47 @@ impl Peer {
         Self { service: service.into(), supports, ..Self::default() }
     }
 }
+
+impl FromStr for TraceParent {
+    type Err = NoTraceParent;
+
+    fn from_str(text: &str) -> Result<Self, NoTraceParent> {
+        let mut fields = text.split('-');
+        let [version] = hex(fields.next()).ok_or(NoTraceParent)?;
+        let trace: [u8; 16] = hex(fields.next()).ok_or(NoTraceParent)?;
+        let span: [u8; 8] = hex(fields.next()).ok_or(NoTraceParent)?;
+        let [flags] = hex(fields.next()).ok_or(NoTraceParent)?;
+        // A later version may say more, behind what this one says.
+        let more = version == 0 && fields.next().is_some();
+        if version == 0xff || more || trace == [0; 16] || span == [0; 8] {
+            return Err(NoTraceParent);
+        }
+        Ok(Self { trace, span, sampled: flags & 1 != 0 })
+    }
+}
+
+/// Bytes in lower-case hexadecimal digits.
+fn hex<const N: usize>(text: Option<&str>) -> Option<[u8; N]> {
+    let digits = text.filter(|text| text.len() == 2 * N)?.as_bytes();
+    let value = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(bytes)
+}
+
+impl std::fmt::Display for NoTraceParent {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("no `traceparent`, such as 00-(32 hexadecimal digits)-(16)-01")
+    }
+}
+
+impl std::error::Error for NoTraceParent {}
 
 impl Deref for More {
     type Target = Facts;
@@ -169,5 +230,29 @@ mod tests {
         peer.more.external = Some("ada".into());
         assert_eq!(peer.clone().more.external.as_deref(), Some("ada"));
         assert!(size_of::<Peer>() <= 128, "{}", size_of::<Peer>());
+    }
+
+    /// The examples of W3C Trace Context, section 3.2.4, and what it forbids.
+    #[test]
+    fn a_trace_parent_has_one_form() {
+        let (trace, span) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+        let parent: TraceParent = format!("00-{trace}-{span}-01").parse().unwrap();
+        assert_eq!((parent.trace[0], parent.span[7], parent.sampled), (0x4b, 0xb7, true));
+        assert!(!format!("00-{trace}-{span}-00").parse::<TraceParent>().unwrap().sampled);
+        assert!(format!("cc-{trace}-{span}-01-more").parse::<TraceParent>().is_ok());
+        for text in [
+            "",
+            "00",
+            &format!("ff-{trace}-{span}-01"),
+            &format!("00-{trace}-{span}"),
+            &format!("00-{trace}-{span}-01-more"),
+            &format!("00-{trace}-{span}-1"),
+            &format!("00-{}-{span}-01", "0".repeat(32)),
+            &format!("00-{trace}-{}-01", "0".repeat(16)),
+            &format!("00-{}-{span}-01", trace.to_uppercase()),
+            &format!("00-{}é-{span}-01", &trace[2..]),
+        ] {
+            assert_eq!(text.parse::<TraceParent>(), Err(NoTraceParent), "{text}");
+        }
     }
 }

@@ -7,6 +7,7 @@
 //! end's replies go out.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::metrics::{Ended, Metrics};
 use crate::minds::Minds;
 use crate::realm::{Lasting, ServerRealm};
 use crate::sessions::Sessions;
+use crate::telemetry::{Telemetry, Trace};
 use crate::throttle::Throttle;
 use crate::world::SystemWorld;
 
@@ -56,6 +58,8 @@ pub struct Engine {
     pub minds: Arc<Minds>,
     /// Where slow hashes are computed, for its counters.
     pub pool: Option<Arc<HashPool>>,
+    /// Where traces go.
+    pub telemetry: Telemetry,
 }
 
 /// A length of time that can be changed while it is used.
@@ -98,6 +102,7 @@ pub struct Note {
     since: i64,
     mechanism: Option<std::borrow::Cow<'static, str>>,
     claimed: Option<Box<str>>,
+    trace: Trace,
 }
 
 impl Note {
@@ -207,6 +212,7 @@ impl Engine {
             since: self.store.revision(),
             mechanism: request.mechanism.clone(),
             claimed: request.claimed.clone(),
+            trace: self.telemetry.begin(&peer),
         };
         let portal = self.portal.load();
         let bounds = bounds.unwrap_or(portal.bounds());
@@ -214,7 +220,8 @@ impl Engine {
             let (conversation, reply) = portal.begin_within(request, bounds, &self.world).await?;
             Ok(self.turn(conversation, reply, note.clone(), mind).await)
         };
-        let (turn, ended) = self.in_time(step).await;
+        let trace = note.trace.clone();
+        let (turn, ended) = trace.during(pin!(self.in_time(step))).await;
         Unsettled { turn, peer, note, repeated: false, ended }
     }
 
@@ -242,6 +249,8 @@ impl Engine {
         let peer = Arc::clone(conversation.peer());
         let repeated = conversation.is_over();
         let renews = conversation.open().is_some_and(|ask| renews_password(&ask));
+        let trace = note.trace.clone();
+        trace.answered();
         let step = async {
             let reply = conversation.answer(number, answers, &self.world).await;
             if renews {
@@ -257,7 +266,7 @@ impl Engine {
                 }
             }
         };
-        let (turn, ended) = self.in_time(step).await;
+        let (turn, ended) = trace.during(pin!(self.in_time(step))).await;
         Unsettled { turn, peer, note, repeated, ended }
     }
 
@@ -302,7 +311,7 @@ impl Engine {
             return (turn, ended(note));
         }
         match &turn {
-            Turn::Ask(..) | Turn::Misuse(..) => {}
+            Turn::Ask(..) | Turn::Misuse(..) => note.trace.waits(),
             Turn::Granted(who, _) => {
                 let subject = who.subject.name();
                 let outcome = Outcome::Granted { subject, checker: who.checker() };
@@ -331,6 +340,7 @@ impl Engine {
             since: self.store.revision(),
             mechanism: None,
             claimed: None,
+            trace: Trace::none(),
         };
         let outcome = (Outcome::Denied(denial), Ended::Denied(denial.public()));
         self.enter(peer, &note, outcome, denial.claimed.as_deref(), ledger);
@@ -343,7 +353,9 @@ impl Engine {
     /// When the record cannot be written and nobody may get in without one: then nothing of the batch
     /// may be told.
     pub fn commit(&self, ledger: &mut Ledger) -> Result<(), Fault> {
-        self.audit.commit(ledger, &self.metrics)
+        let committed = self.audit.commit(ledger, &self.metrics);
+        self.telemetry.send(&mut ledger.traces, committed.is_ok());
+        committed
     }
 
     /// Runs a step under the deadline. One that takes too long, and one that panics, is a fault of its login
@@ -395,7 +407,7 @@ impl Engine {
         claimed: Option<&str>,
         ledger: &mut Ledger,
     ) {
-        if !self.metrics.enabled && !self.audit.is_on() {
+        if !self.metrics.enabled && !self.audit.is_on() && !self.telemetry.is_on() {
             return;
         }
         let took_us = self.world.steady_ns().saturating_sub(note.started_ns) / 1000;
@@ -414,6 +426,7 @@ impl Engine {
             session: peer.more.details.get("session").map(String::as_str),
         };
         self.audit.record(ledger, &record);
+        self.telemetry.end(&note.trace, peer, &record, &mut ledger.traces);
     }
 
     fn now_ns(&self) -> u64 {

@@ -20,6 +20,8 @@ pub mod metrics;
 pub mod minds;
 #[cfg(feature = "oidc")]
 pub mod oidc;
+#[cfg(any(feature = "oidc", feature = "otel"))]
+mod outgoing;
 pub mod paths;
 pub mod realm;
 pub mod registry;
@@ -27,6 +29,7 @@ pub mod run;
 pub mod sessions;
 pub mod status;
 pub mod systemd;
+pub mod telemetry;
 pub mod throttle;
 /// The machine's own clocks and entropy.
 pub use countersign_checkers::world;

@@ -1,9 +1,10 @@
 //! Every socket of a server: bound before anything is served, kept over a reload that does not change it.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign::Fault;
@@ -97,6 +98,7 @@ fn http(
 ) -> Result<Next, StartError> {
     let open = Gauge::default();
     let options = HttpOptions {
+        listener: lasting(&format!("http.{name}")),
         connections: section.connections.max(1),
         admin: Some(admin.clone()),
         issuer: config.accounts.issuer.clone(),
@@ -169,6 +171,7 @@ fn dovecot(
     }
     let open = Gauge::default();
     let options = DovecotOptions {
+        listener: lasting(&name),
         on_fault: section.on_fault,
         trust_client_certificates: section.trust_client_certificates,
         connections: section.connections.max(1),
@@ -239,6 +242,7 @@ fn saslauthd(
     }
     let open = Gauge::default();
     let options = SaslauthdOptions {
+        listener: lasting(&name),
         connections: section.connections.max(1),
         open: open.clone(),
         ..SaslauthdOptions::default()
@@ -254,6 +258,18 @@ fn saslauthd(
     let limit = options.connections;
     let bound = Bound::Saslauthd(socket, options);
     Ok(Next::Begins(Listener { name, wanted, bound, open, limit, stopper: Stopper::new().0 }))
+}
+
+/// A listener's name for as long as the process lives: every login carries it. Each is kept once, however
+/// often the configuration is read.
+fn lasting(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+    names.get(name).copied().unwrap_or_else(|| {
+        let name: &'static str = name.to_owned().leak();
+        names.insert(name);
+        name
+    })
 }
 
 fn unchanged(name: &str, wanted: &str, held: &[Listener]) -> Option<usize> {

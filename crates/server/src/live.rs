@@ -238,6 +238,7 @@ fn sections(config: &Config) -> Sections {
         ("[audit] enabled", config.audit.enabled.to_string(), Change::Restart),
         ("[metrics]", format!("{:?}", config.metrics), Change::Restart),
         ("[groups]", format!("{:?}", config.groups), Change::Restart),
+        ("[telemetry]", format!("{:?}", config.telemetry), Change::Restart),
         ("[log] format", format!("{:?}", config.log.format), Change::Restart),
         ("[limits], other than `step_deadline`,", resources, Change::Restart),
         ("audit", format!("{:?}", config.audit), Change::Reload),

@@ -36,6 +36,8 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::outgoing::chain;
+
 use http::Fetcher;
 pub use http::OidcError;
 
@@ -521,17 +523,6 @@ fn fields(query: &str) -> BTreeMap<String, String> {
         fields.entry(name.to_owned()).or_insert(value);
     }
     fields
-}
-
-/// An error with its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text += &format!(": {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 impl std::fmt::Debug for Oidc {

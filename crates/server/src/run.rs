@@ -36,6 +36,7 @@ use crate::realm::ServerRealm;
 use crate::registry::Kinds;
 use crate::sessions::Sessions;
 use crate::systemd::{self, Passed};
+use crate::telemetry::Telemetry;
 use crate::throttle::Throttle;
 use crate::world::SystemWorld;
 
@@ -321,6 +322,7 @@ impl Server {
         engine.give_up(engine.pending.drain(), Reason::Cancelled);
         housekeeping::sync(engine).await;
         housekeeping::flush(engine, keep.load(Ordering::Relaxed)).await;
+        engine.telemetry.stop().await;
         engine.store.close().await;
         tracing::info!("stopped");
     }
@@ -334,7 +336,9 @@ async fn engine(
     world: SystemWorld,
 ) -> Result<Engine, StartError> {
     let throttle = Arc::new(Throttle::new(config.throttle.rules()));
-    let portal = portal_of(config, store, pool, &throttle, world).await?;
+    let telemetry = Telemetry::start(config.telemetry.as_ref(), world);
+    let telemetry = telemetry.map_err(ConfigError::general)?;
+    let portal = portal_of(config, store, pool, &throttle, &telemetry, world).await?;
     let audit = config.open_audit()?.in_world(world);
     if !audit.is_on() {
         tracing::warn!("the audit record is off: no attempt is recorded");
@@ -357,6 +361,7 @@ async fn engine(
         sessions: Sessions::new(store.clone()),
         minds: Arc::default(),
         pool: Some(Arc::clone(pool)),
+        telemetry,
     })
 }
 
@@ -366,7 +371,8 @@ pub(crate) async fn portal(
     engine: &Engine,
     pool: &Arc<HashPool>,
 ) -> Result<Portal<ServerRealm>, StartError> {
-    portal_of(config, &engine.store, pool, &engine.throttle, engine.world).await
+    let Engine { store, throttle, telemetry, world, .. } = engine;
+    portal_of(config, store, pool, throttle, telemetry, *world).await
 }
 
 async fn portal_of(
@@ -374,6 +380,7 @@ async fn portal_of(
     store: &Store,
     pool: &Arc<HashPool>,
     throttle: &Arc<Throttle>,
+    telemetry: &Telemetry,
     world: SystemWorld,
 ) -> Result<Portal<ServerRealm>, StartError> {
     let lifetime = i64::try_from(config.sessions.lifetime.0.as_secs()).unwrap_or(i64::MAX);
@@ -382,7 +389,7 @@ async fn portal_of(
     let realm = ServerRealm::new(store.clone(), world, lifetime);
     let mut checkers = Vec::with_capacity(config.checkers.len());
     for (name, settings) in &config.checkers {
-        checkers.push(config.build(name, &**settings, &parts).await?);
+        checkers.push(telemetry.watch(config.build(name, &**settings, &parts).await?));
     }
     let portal = config.portal(realm, checkers)?;
     Ok(portal.guarded_by(Arc::clone(throttle) as _))

@@ -24,6 +24,7 @@ pub use record::{Act, Outcome, Record};
 use sink::Sink;
 
 use crate::metrics::{Counts, Metrics};
+use crate::telemetry::Ended;
 use crate::world::SystemWorld;
 
 /// What to do when a record cannot be written.
@@ -79,6 +80,7 @@ const KEPT: usize = 64 * 1024;
 pub struct Ledger {
     lines: Vec<u8>,
     pub(crate) counts: Counts,
+    pub(crate) traces: Ended,
 }
 
 impl Audit {

@@ -9,6 +9,7 @@ mod passkeys;
 mod policy;
 mod sections;
 mod store;
+mod telemetry;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -34,6 +35,8 @@ pub use sections::{
     ThrottleSection, TlsSection,
 };
 pub use store::StoreSection;
+pub use telemetry::TelemetryOptions;
+use telemetry::TelemetrySection;
 
 use crate::audit::Audit;
 use crate::front::http::MailAuth;
@@ -87,6 +90,8 @@ pub struct Config {
     pub groups: GroupsSection,
     /// Which site passkeys are for.
     pub passkeys: Option<PasskeysSection>,
+    /// Where traces go; none: nowhere.
+    pub telemetry: Option<TelemetryOptions>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -104,6 +109,7 @@ struct Sections {
     log: LogSection,
     groups: Option<Spanned<GroupsSection>>,
     passkeys: Option<Spanned<PasskeysSection>>,
+    telemetry: Option<Spanned<TelemetrySection>>,
     /// Read apart, by the registry. Here so that the list of sections in an error is whole.
     #[allow(dead_code)]
     checker: Option<serde::de::IgnoredAny>,
@@ -161,6 +167,8 @@ impl Config {
             let checked = section.get_ref().check();
             checked.map_err(|why| ConfigError::at(section.span(), format!("[passkeys] {why}")))?;
         }
+        let telemetry =
+            sections.telemetry.map(|section| TelemetrySection::read(section, base)).transpose()?;
         let store = sections.store.unwrap_or_else(|| Spanned::new(0..0, StoreSection::default()));
         // The table's name and not its lines, which may show a password.
         let header = store.span().start
@@ -208,6 +216,7 @@ impl Config {
             log: sections.log,
             groups: groups.into_inner(),
             passkeys: sections.passkeys.map(Spanned::into_inner),
+            telemetry,
         })
     }
 
@@ -565,6 +574,15 @@ mod tests {
             for part in expected {
                 assert!(error.contains(part), "{text:?}: no {part:?} in\n{error}");
             }
+        }
+    }
+
+    #[cfg(not(feature = "otel"))]
+    #[test]
+    fn a_build_without_traces_says_so() {
+        let error = parse("[telemetry]\notlp = \"http://127.0.0.1:4318\"").unwrap_err();
+        for part in ["countersign.toml:1:1", "no `otel`", "--features otel"] {
+            assert!(error.contains(part), "no {part:?} in\n{error}");
         }
     }
 

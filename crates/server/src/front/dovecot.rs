@@ -27,6 +27,8 @@ use crate::realm::ServerRealm;
 /// How a listener behaves.
 #[derive(Clone, Debug)]
 pub struct DovecotOptions {
+    /// What the listener is called, as `dovecot.main`.
+    pub listener: &'static str,
     /// What to do when a backend is away.
     pub on_fault: OnFault,
     /// Whether `cert_username` of this listener's clients is believed. Whoever can connect then decides
@@ -48,6 +50,7 @@ pub struct DovecotOptions {
 impl Default for DovecotOptions {
     fn default() -> Self {
         Self {
+            listener: "",
             on_fault: OnFault::Fail,
             trust_client_certificates: false,
             connections: 4096,

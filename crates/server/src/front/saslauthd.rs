@@ -32,6 +32,8 @@ use crate::realm::Decision;
 /// How a listener behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaslauthdOptions {
+    /// What the listener is called, as `saslauthd.main`.
+    pub listener: &'static str,
     /// Connections at a time; further ones wait to be accepted.
     pub connections: usize,
     /// How long a client may take for its request (S24).
@@ -42,7 +44,12 @@ pub struct SaslauthdOptions {
 
 impl Default for SaslauthdOptions {
     fn default() -> Self {
-        Self { connections: 8192, patience: Duration::from_secs(30), open: Gauge::default() }
+        Self {
+            listener: "",
+            connections: 8192,
+            patience: Duration::from_secs(30),
+            open: Gauge::default(),
+        }
     }
 }
 
@@ -69,7 +76,8 @@ pub async fn serve(
         let Some(next) = next else { return Ok(()) };
         let Some((slot, stream)) = next else { continue };
         let held = (slot, options.open.enter());
-        let serving = Serving { engine: Arc::clone(&engine), stop: stop.clone(), held };
+        let (engine, stop) = (Arc::clone(&engine), stop.clone());
+        let serving = Serving { engine, listener: options.listener, stop, held };
         serving.at_once(stream, &mut buffer, options.patience);
     }
 }
@@ -92,6 +100,8 @@ async fn accept(
 /// What one connection holds on to.
 struct Serving {
     engine: Arc<Engine>,
+    /// What its listener is called.
+    listener: &'static str,
     /// Held so that a stop waits for this connection's login.
     stop: Stop,
     #[expect(dead_code, reason = "held so that connections are counted")]
@@ -174,7 +184,7 @@ impl Serving {
                 return self.refuse(&stranger(), Reply::No(&why), why.clone());
             }
         };
-        let peer = peer_of(&request);
+        let peer = Peer { listener: self.listener, ..peer_of(&request) };
         if request.login.is_empty() || request.password.is_empty() {
             let why = "empty login or password";
             return self.refuse(&peer, Reply::No(why), why);

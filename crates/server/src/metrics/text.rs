@@ -35,6 +35,7 @@ pub fn exposition(engine: &Engine, store_is_up: bool) -> String {
         engine.metrics.audit_failures.load(Ordering::Relaxed),
     );
     page.throttle(engine);
+    page.traces(engine);
     page.pool(engine);
     page.process();
     page.0
@@ -83,6 +84,19 @@ impl Page {
         self.gauge(name, "Users and sources that failures are held against.", throttle.entries);
         let name = "countersign_throttle_delayed";
         self.gauge(name, "Of these, those that have to wait now.", throttle.delayed);
+    }
+
+    fn traces(&mut self, engine: &Engine) {
+        let Some(traces) = engine.telemetry.counts() else { return };
+        let name = "countersign_traces_total";
+        self.family(
+            name,
+            "counter",
+            "Traces of logins that the collector took, and that were lost.",
+        );
+        for (end, count) in [("sent", traces.sent), ("lost", traces.lost)] {
+            self.value(name, &[("end", end)], count);
+        }
     }
 
     fn pool(&mut self, engine: &Engine) {

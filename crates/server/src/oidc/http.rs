@@ -3,14 +3,9 @@
 use std::fmt;
 use std::path::Path;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use openidconnect::{HttpRequest, HttpResponse};
-use reqwest::redirect::Policy;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 
 /// No reply of a provider is longer, in bytes.
 const REPLY_BYTES: usize = 1024 * 1024;
@@ -41,16 +36,8 @@ pub(super) enum FetchError {
 
 impl Fetcher {
     pub(super) fn new(ca: Option<&Path>, timeout: Duration) -> Result<Self, OidcError> {
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(trust(ca)?)
-            .timeout(timeout)
-            .connect_timeout(timeout)
-            // A provider's addresses are where they say. Followed, they could lead into the own network.
-            .redirect(Policy::none())
-            .no_proxy()
-            .pool_max_idle_per_host(2)
-            .build()
-            .map_err(|error| OidcError { option: "ca", why: error.to_string() })?;
+        let client = crate::outgoing::client(ca, timeout);
+        let client = client.map_err(|why| OidcError { option: "ca", why })?;
         Ok(Self(client))
     }
 
@@ -91,32 +78,6 @@ pub(super) fn check_address(option: &'static str, address: &str) -> Result<(), O
         "http" if here => Ok(()),
         _ => wrong("must begin with `https://` (or `http://` on this machine)"),
     }
-}
-
-fn trust(ca: Option<&Path>) -> Result<ClientConfig, OidcError> {
-    let mut roots = RootCertStore::empty();
-    let wrong = |why: String| OidcError { option: "ca", why };
-    match ca {
-        Some(path) => {
-            let bad = |error: &dyn fmt::Display| wrong(format!("{}: {error}", path.display()));
-            for certificate in CertificateDer::pem_file_iter(path).map_err(|error| bad(&error))? {
-                let certificate = certificate.map_err(|error| bad(&error))?;
-                roots.add(certificate).map_err(|error| bad(&error))?;
-            }
-            if roots.is_empty() {
-                return Err(bad(&"there is no certificate in it; it is to be PEM"));
-            }
-        }
-        // A system without any trusts no provider; the error then names the certificate.
-        None => {
-            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        }
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(error.to_string()))?;
-    Ok(config.with_root_certificates(roots).with_no_client_auth())
 }
 
 impl fmt::Display for OidcError {

@@ -81,6 +81,7 @@ impl Place {
             sessions: Sessions::new(store.clone()),
             minds: Arc::default(),
             pool: None,
+            telemetry: Default::default(),
             store,
             audit: audit.unwrap_or_else(open),
             metrics: Metrics::new(true),

@@ -146,6 +146,7 @@ impl Place {
             sessions: Sessions::new(store.clone()),
             minds: Arc::default(),
             pool: None,
+            telemetry: Default::default(),
         };
         let mut admin = Admin::new(store, hasher, recipe, world);
         if wishes.accounts {

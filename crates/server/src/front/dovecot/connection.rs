@@ -555,6 +555,7 @@ impl<'e> Connection<'e> {
         }
         let mut peer = Peer::new(String::from_utf8_lossy(&service), supports());
         peer.front_end = "dovecot";
+        peer.listener = self.shared.options.listener;
         peer.remote = request.remote_ip();
         peer.local = request.local_ip();
         peer.transport = transport;

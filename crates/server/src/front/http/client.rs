@@ -8,7 +8,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use countersign::{KindSet, Peer, Transport};
+use countersign::{KindSet, Peer, TraceParent, Transport};
 use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::{self, Deserializer};
@@ -22,6 +22,8 @@ pub(super) const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarde
 pub(super) const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Which host it asked for.
 pub(super) const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+/// The span that a request is part of (W3C Trace Context).
+const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Which path and query it asked for.
 pub(super) const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
 
@@ -54,6 +56,10 @@ pub struct TrustedProxies(Vec<IpNet>);
 pub(super) struct Connection {
     pub(super) remote: IpAddr,
     pub(super) local: Option<IpAddr>,
+    /// The listener that it came to.
+    pub(super) listener: &'static str,
+    /// Whether logins are traced.
+    pub(super) traced: bool,
     /// The channel bindings, if the connection has TLS of ours.
     pub(super) tls: Option<Bindings>,
 }
@@ -66,6 +72,10 @@ pub(super) struct Client {
     pub(super) transport: Transport,
     /// Whether a trusted proxy speaks for it.
     pub(super) proxied: bool,
+    /// The listener that it came to.
+    pub(super) listener: &'static str,
+    /// The span of a trusted proxy's that its requests are part of.
+    trace: Option<TraceParent>,
     /// Of TLS that ends here: then there is nobody in between.
     bindings: Option<Bindings>,
 }
@@ -124,11 +134,19 @@ impl Connection {
             local: self.local,
             transport,
             proxied: false,
+            listener: self.listener,
+            trace: None,
             bindings: self.tls.clone(),
         };
+        let trusts = trusted.trust(self.remote);
+        let trace = match self.traced && trusts {
+            true => headers.get(TRACE_PARENT).and_then(|value| value.to_str().ok()?.parse().ok()),
+            false => None,
+        };
+        let client = Client { trace, ..client };
         // A request without these is the proxy's own, such as a look at our health.
         let said = [&FORWARDED_FOR, &FORWARDED_PROTO, &FORWARDED_HOST, &FORWARDED_URI];
-        if !trusted.trust(self.remote) || !said.iter().any(|name| headers.contains_key(*name)) {
+        if !trusts || !said.iter().any(|name| headers.contains_key(*name)) {
             return Ok(client);
         }
         let remote = match headers.get(FORWARDED_FOR) {
@@ -158,11 +176,15 @@ impl Client {
     pub(super) fn peer(&self, service: &str, supports: KindSet) -> Peer {
         let mut peer = Peer::new(service, supports);
         peer.front_end = "http";
+        peer.listener = self.listener;
         peer.remote = Some(self.remote);
         peer.local = self.local;
         peer.transport = self.transport;
         if let Some(bindings) = &self.bindings {
             peer.more.channel_bindings = bindings.clone();
+        }
+        if self.trace.is_some() {
+            peer.more.trace = self.trace;
         }
         peer
     }
@@ -264,7 +286,8 @@ mod tests {
     use super::*;
 
     fn connection(remote: &str) -> Connection {
-        Connection { remote: remote.parse().unwrap(), local: None, tls: None }
+        let remote = remote.parse().unwrap();
+        Connection { remote, local: None, listener: "http.main", traced: true, tls: None }
     }
 
     fn client(remote: &str, headers: &[(&str, &str)]) -> Result<(String, Transport), u16> {

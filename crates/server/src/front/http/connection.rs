@@ -73,7 +73,9 @@ pub async fn serve(
                 let router = TowerToHyperService::new(router.clone());
                 let local = stream.local_addr().ok().map(|address| address.ip().to_canonical());
                 let remote = remote.ip().to_canonical();
-                let connection = Connection { remote, local, tls: None };
+                let listener = app.options.listener;
+                let traced = app.engine.telemetry.is_on();
+                let connection = Connection { remote, local, listener, traced, tls: None };
                 tokio::spawn(converse(stream, connection, app.clone(), router, slot));
             }
             // Within TLS there is nobody yet to be told anything.

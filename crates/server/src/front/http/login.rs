@@ -22,7 +22,7 @@ use super::problem::Problem;
 use super::view::{LoginReply, RoundView, SessionToken};
 use super::{App, Client, session};
 use crate::audit::Ledger;
-use crate::engine::{Engine, Login, Parked, Turn};
+use crate::engine::{Engine, Login, Parked, Turn, Unsettled};
 use crate::identity::IdentityView;
 use crate::realm::{Begun, Lasting};
 
@@ -177,14 +177,17 @@ async fn begun(engine: &Engine, request: Request, answers: Answers) -> Told {
     let begun = engine.begin_within::<Lasting>(request, mind.clone(), Some(&Bounds::REQUESTS));
     let mut unsettled = begun.await;
     loop {
-        let (ask, login) = match engine.settle_resumable(unsettled, &mut ledger) {
-            (Turn::Ask(ask, login), _) => (ask, login),
-            (end, _) => return told(engine, None, end, None, &peer, ledger),
+        let (ask, login) = match unsettled.asked() {
+            Ok(asked) => asked,
+            Err(end) => {
+                let end = engine.settle(end, &mut ledger);
+                return told(engine, None, end, None, &peer, ledger);
+            }
         };
         // A round that needs no answer is for the client to see, not to be passed over.
         match known.pick(&ask.round).filter(|answers| !answers.is_empty()) {
             None => {
-                let turn = Turn::Ask(ask, login);
+                let turn = engine.settle(Unsettled::still_asked(ask, login), &mut ledger);
                 return told(engine, None, turn, None, &peer, ledger);
             }
             Some(answers) => {
@@ -218,14 +221,14 @@ pub(super) async fn begun_at(engine: &Engine, request: Request, answers: Option<
     let peer = Arc::clone(&request.peer);
     let mind = Begun { peer: Arc::clone(&peer), since: engine.store.revision() };
     let begun = engine.begin_within::<Lasting>(request, mind.clone(), Some(&Bounds::REQUESTS));
-    let mut turn = engine.settle(begun.await, &mut ledger);
-    turn = match (turn, answers) {
-        (Turn::Ask(ask, login), Some(answers)) => {
-            let unsettled = engine.answer::<Lasting>(login, ask.number, answers, mind.at(&ask));
-            engine.settle(unsettled.await, &mut ledger)
+    let unsettled = match (begun.await.asked(), answers) {
+        (Ok((ask, login)), Some(answers)) => {
+            engine.answer::<Lasting>(login, ask.number, answers, mind.at(&ask)).await
         }
-        (turn, _) => turn,
+        (Ok((ask, login)), None) => Unsettled::still_asked(ask, login),
+        (Err(end), _) => end,
     };
+    let turn = engine.settle(unsettled, &mut ledger);
     told(engine, None, turn, None, &peer, ledger)
 }
 

@@ -182,6 +182,7 @@ impl Asked {
             KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
         let mut peer = Peer::new(protocol.as_str(), supports);
         peer.front_end = "mail-auth";
+        peer.listener = nginx.listener;
         // nginx may ask, so it is believed. `Client-Host` is not read at all: whoever has an address
         // writes its name.
         let remote = one(headers, "client-ip").and_then(|value| value.to_str().ok()?.parse().ok());

@@ -62,6 +62,8 @@ use client::Client;
 /// Limits of the listener, and what it serves besides logins.
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
+    /// What the listener is called, as `http.main`.
+    pub listener: &'static str,
     /// Connections at a time. One more is told 503 and closed.
     pub connections: usize,
     /// From being ready for a request to having its whole head: slow heads and idle connections alike.
@@ -106,6 +108,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
+            listener: "",
             connections: 4096,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
