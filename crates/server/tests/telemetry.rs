@@ -135,11 +135,7 @@ impl Collector {
     }
 }
 
-async fn collect(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    manner: Manner,
-    seen: &Seen,
-) {
+async fn collect(mut stream: impl AsyncRead + AsyncWrite + Unpin, manner: Manner, seen: &Seen) {
     let mut bytes = Vec::new();
     loop {
         let mut piece = [0; 4096];

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use countersign::{
     Answers, BoxExchange, Checker, Exchange, Fault, FaultKind, Mechanism, Peer, Scene, Step,
@@ -179,12 +179,11 @@ impl Telemetry {
         if !sampled {
             return Trace(None);
         }
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Trace(Some(Arc::new(Open {
             trace,
             span,
             parent: parent.map(|parent| parent.span),
-            began_unix_ns: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX),
+            began_unix_ns: tracing.world.unix_ns(),
             began: Instant::now(),
             kept: Mutex::default(),
         })))
