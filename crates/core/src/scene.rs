@@ -86,8 +86,9 @@ pub struct Peer {
     pub service: Arc<str>,
     /// The front end it came through: `dovecot`, `saslauthd`, `http`.
     pub front_end: &'static str,
-    /// The listener of that front end, as the configuration names it: `http.main`.
-    pub listener: &'static str,
+    /// The listener of that front end, as the configuration names it: `http.main`. A thin reference: many
+    /// peers wait.
+    pub listener: Option<&'static String>,
     /// Where the user is.
     pub remote: Option<IpAddr>,
     /// Where the user connected to.

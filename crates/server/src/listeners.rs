@@ -1,6 +1,5 @@
 //! Every socket of a server: bound before anything is served, kept over a reload that does not change it.
 
-use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -98,7 +97,7 @@ fn http(
 ) -> Result<Next, StartError> {
     let open = Gauge::default();
     let options = HttpOptions {
-        listener: lasting(&format!("http.{name}")),
+        listener: Some(lasting(&format!("http.{name}"))),
         connections: section.connections.max(1),
         admin: Some(admin.clone()),
         issuer: config.accounts.issuer.clone(),
@@ -171,7 +170,7 @@ fn dovecot(
     }
     let open = Gauge::default();
     let options = DovecotOptions {
-        listener: lasting(&name),
+        listener: Some(lasting(&name)),
         on_fault: section.on_fault,
         trust_client_certificates: section.trust_client_certificates,
         connections: section.connections.max(1),
@@ -242,7 +241,7 @@ fn saslauthd(
     }
     let open = Gauge::default();
     let options = SaslauthdOptions {
-        listener: lasting(&name),
+        listener: Some(lasting(&name)),
         connections: section.connections.max(1),
         open: open.clone(),
         ..SaslauthdOptions::default()
@@ -262,12 +261,12 @@ fn saslauthd(
 
 /// A listener's name for as long as the process lives: every login carries it. Each is kept once, however
 /// often the configuration is read.
-fn lasting(name: &str) -> &'static str {
-    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+fn lasting(name: &str) -> &'static String {
+    static NAMES: Mutex<Vec<&'static String>> = Mutex::new(Vec::new());
     let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    names.get(name).copied().unwrap_or_else(|| {
-        let name: &'static str = name.to_owned().leak();
-        names.insert(name);
+    names.iter().copied().find(|known| *known == name).unwrap_or_else(|| {
+        let name: &'static String = Box::leak(Box::new(name.to_owned()));
+        names.push(name);
         name
     })
 }

@@ -28,7 +28,7 @@ use crate::realm::ServerRealm;
 #[derive(Clone, Debug)]
 pub struct DovecotOptions {
     /// What the listener is called, as `dovecot.main`.
-    pub listener: &'static str,
+    pub listener: Option<&'static String>,
     /// What to do when a backend is away.
     pub on_fault: OnFault,
     /// Whether `cert_username` of this listener's clients is believed. Whoever can connect then decides
@@ -50,7 +50,7 @@ pub struct DovecotOptions {
 impl Default for DovecotOptions {
     fn default() -> Self {
         Self {
-            listener: "",
+            listener: None,
             on_fault: OnFault::Fail,
             trust_client_certificates: false,
             connections: 4096,

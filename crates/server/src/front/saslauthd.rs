@@ -33,7 +33,7 @@ use crate::realm::Decision;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaslauthdOptions {
     /// What the listener is called, as `saslauthd.main`.
-    pub listener: &'static str,
+    pub listener: Option<&'static String>,
     /// Connections at a time; further ones wait to be accepted.
     pub connections: usize,
     /// How long a client may take for its request (S24).
@@ -45,7 +45,7 @@ pub struct SaslauthdOptions {
 impl Default for SaslauthdOptions {
     fn default() -> Self {
         Self {
-            listener: "",
+            listener: None,
             connections: 8192,
             patience: Duration::from_secs(30),
             open: Gauge::default(),
@@ -101,7 +101,7 @@ async fn accept(
 struct Serving {
     engine: Arc<Engine>,
     /// What its listener is called.
-    listener: &'static str,
+    listener: Option<&'static String>,
     /// Held so that a stop waits for this connection's login.
     stop: Stop,
     #[expect(dead_code, reason = "held so that connections are counted")]

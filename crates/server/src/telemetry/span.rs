@@ -30,7 +30,7 @@ fn root(closed: &Closed) -> Span {
     ];
     let mut some =
         |key, value: Option<&str>| attributes.extend(value.map(|value| text(key, value)));
-    some("countersign.listener", Some(closed.listener).filter(|listener| !listener.is_empty()));
+    some("countersign.listener", closed.listener.map(String::as_str));
     some("countersign.mechanism", closed.mechanism.as_deref());
     some("countersign.claimed", closed.claimed.as_deref());
     some("client.address", closed.remote.map(|remote| remote.to_string()).as_deref());

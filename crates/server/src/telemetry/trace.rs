@@ -100,7 +100,7 @@ pub(super) struct Closed {
     pub(super) to: u64,
     pub(super) service: Arc<str>,
     pub(super) front_end: &'static str,
-    pub(super) listener: &'static str,
+    pub(super) listener: Option<&'static String>,
     pub(super) transport: &'static str,
     pub(super) mechanism: Option<String>,
     pub(super) remote: Option<IpAddr>,

@@ -57,7 +57,7 @@ pub(super) struct Connection {
     pub(super) remote: IpAddr,
     pub(super) local: Option<IpAddr>,
     /// The listener that it came to.
-    pub(super) listener: &'static str,
+    pub(super) listener: Option<&'static String>,
     /// Whether logins are traced.
     pub(super) traced: bool,
     /// The channel bindings, if the connection has TLS of ours.
@@ -73,7 +73,7 @@ pub(super) struct Client {
     /// Whether a trusted proxy speaks for it.
     pub(super) proxied: bool,
     /// The listener that it came to.
-    pub(super) listener: &'static str,
+    pub(super) listener: Option<&'static String>,
     /// The span of a trusted proxy's that its requests are part of.
     trace: Option<TraceParent>,
     /// Of TLS that ends here: then there is nobody in between.
@@ -287,7 +287,7 @@ mod tests {
 
     fn connection(remote: &str) -> Connection {
         let remote = remote.parse().unwrap();
-        Connection { remote, local: None, listener: "http.main", traced: true, tls: None }
+        Connection { remote, local: None, listener: None, traced: true, tls: None }
     }
 
     fn client(remote: &str, headers: &[(&str, &str)]) -> Result<(String, Transport), u16> {

@@ -63,7 +63,7 @@ use client::Client;
 #[derive(Clone, Debug)]
 pub struct HttpOptions {
     /// What the listener is called, as `http.main`.
-    pub listener: &'static str,
+    pub listener: Option<&'static String>,
     /// Connections at a time. One more is told 503 and closed.
     pub connections: usize,
     /// From being ready for a request to having its whole head: slow heads and idle connections alike.
@@ -108,7 +108,7 @@ pub struct HttpOptions {
 impl Default for HttpOptions {
     fn default() -> Self {
         Self {
-            listener: "",
+            listener: None,
             connections: 4096,
             head_timeout: Duration::from_secs(30),
             body_timeout: Duration::from_secs(10),
