@@ -35,8 +35,7 @@ impl SystemWorld {
 
     /// Nanoseconds since 1970, on the wall clock: for traces, whose parts lie closer together than
     /// milliseconds.
-    #[cfg(feature = "otel")]
-    pub(crate) fn unix_ns(&self) -> u64 {
+    pub fn unix_ns(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let off = self.off_s.map_or(0, |off| off.load(Ordering::Relaxed));
         let ns = u64::try_from(since.as_nanos()).unwrap_or(u64::MAX);

@@ -79,7 +79,9 @@ impl Named {
             "" => "uid".to_owned(),
             name if name.chars().all(fit) => name.to_owned(),
             _ => {
-                return Err(attribute.refused("one attribute, by which users log in, such as `uid`"));
+                return Err(
+                    attribute.refused("one attribute, by which users log in, such as `uid`")
+                );
             }
         };
         let filter = match filter.text.as_str() {
