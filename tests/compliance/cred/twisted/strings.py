@@ -69,7 +69,7 @@ def auth_that_the_program_cannot_use():
 
 @scenario
 def auth_memory_with_a_word_too_few():
-    return refused("memory:ada:countess:bob")
+    return refused("memory:ada:s3cret:bob")
 
 
 @scenario

@@ -26,7 +26,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         cred: "Of two checkers for one kind of credentials the last one registered is asked, and no other.",
         here: "All are kept and asked in order; a policy says what each answer comes to.",
-        scenarios: &["two_checkers_of_one_kind"],
+        scenarios: &["two_checkers_of_one_kind", "auth_twice"],
     },
     Difference {
         cred: "Credentials of two kinds go to the checker that was registered first.",
@@ -81,7 +81,7 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
     Difference {
         cred: "Names and passwords are text in some places and bytes in others; the two never match.",
         here: "Names are text and passwords bytes, everywhere.",
-        scenarios: &["users_added_as_text"],
+        scenarios: &["users_added_as_text", "auth_memory_over_a_protocol"],
     },
     Difference {
         cred: "Challenges come from a generator that is not for secrets.",
@@ -102,6 +102,51 @@ pub(crate) const DIFFERENCES: &[Difference] = &[
         cred: "HTTP Digest has MD5 and SHA-1, of RFC 2617.",
         here: "MD5, SHA-256 and SHA-512/256, of RFC 7616, each with sessions.",
         scenarios: &["http_digest_algorithms"],
+    },
+    Difference {
+        cred: "A line with an empty password lets in whoever gives none.",
+        here: "Nobody logs in by an empty field.",
+        scenarios: &["file_plain"],
+    },
+    Difference {
+        cred: "Of two lines for one user the first counts, and with `cache` the last.",
+        here: "The first, and the second is logged. There is no choice between cached and uncached.",
+        scenarios: &["file_two_lines_for_one_user"],
+    },
+    Difference {
+        cred: "Blanks at the end of a line are cut off the password.",
+        here: "They are part of it.",
+        scenarios: &["file_trailing_blanks"],
+    },
+    Difference {
+        cred: "A line that begins with `#` is a user.",
+        here: "It is a comment, unless `comments=no` is said.",
+        scenarios: &["file_comments"],
+    },
+    Difference {
+        cred: "A file that cannot be read refuses every password; `--auth` warns of it and goes on.",
+        here: "The program does not start; later, nobody gets in and the record says why.",
+        scenarios: &["file_that_cannot_be_read", "auth_file_that_is_not_there"],
+    },
+    Difference {
+        cred: "With `cache`, a file is read again only when its time has become later.",
+        here: "It is read again whenever it is another file, or has changed.",
+        scenarios: &["file_replaced_within_its_second", "file_replaced_by_an_older_one"],
+    },
+    Difference {
+        cred: "`--help-auth` shows types and arguments.",
+        here: "Also what each proves, what is dangerous, and why one cannot be used by this program.",
+        scenarios: &["help_auth", "help_auth_type", "help_auth_type_that_the_program_cannot_use"],
+    },
+    Difference {
+        cred: "A bad `--auth` is an unexpected error, and sometimes an exception.",
+        here: "The error names the place and the remedy, and shows no secret.",
+        scenarios: &[
+            "auth_of_unknown_type",
+            "auth_that_the_program_cannot_use",
+            "auth_memory_with_a_word_too_few",
+            "auth_file_without_a_name",
+        ],
     },
     Difference {
         cred: "An unknown user is refused with less work than a wrong password, which shows.",

@@ -9,11 +9,13 @@ mod beside;
 mod credentials;
 mod differences;
 mod factors;
+mod files;
 mod memory;
 mod portal;
 mod protocols;
 mod seed;
 mod stage;
+mod strings;
 
 use std::process::ExitCode;
 
@@ -23,10 +25,12 @@ fn main() -> ExitCode {
     let cases: Vec<_> = [
         portal::CASES,
         memory::CASES,
+        files::CASES,
         credentials::CASES,
         factors::CASES,
         avatars::CASES,
         protocols::CASES,
+        strings::CASES,
         seed::CASES,
         differences::CASES,
     ]
