@@ -31,6 +31,9 @@ use crate::pool::{HashPool, Match, PoolError};
 
 /// How often a login begins anew because the account was changed while it hashed.
 const LOOKS: usize = 3;
+/// The service of the pages that people use in person: their account, and the administrator's API. A scope of
+/// `*` leaves it out, for no program needs it.
+pub const PEOPLE: &str = "web";
 /// While more jobs than this wait for the pool, old hashes stay.
 const LEISURE: usize = 16;
 
@@ -305,7 +308,7 @@ impl PasswordExchange {
             return Step::Deny(Denial::new(Reason::ChangeNeeded).because(detail));
         }
         self.shared.uses.note(&self.shared.store, app.id, scene.now.unix);
-        Step::Grant(Verified::vouch(identity(account)).complete())
+        Step::Grant(Verified::vouch(identity(account)).of_program())
     }
 
     async fn change(
@@ -348,8 +351,6 @@ impl PasswordExchange {
             let denial = denial.because("the account was changed during this login");
             return Ok(Step::Deny(denial).claiming(name));
         }
-        // Whoever knew the old password may have sessions.
-        shared.store.end_sessions_of(name).await.map_err(store_fault)?;
         Ok(Step::Grant(Verified::vouch(identity(&proven.account))))
     }
 
@@ -489,12 +490,15 @@ fn lacking(account: &Account) -> &'static [&'static str] {
 }
 
 /// Whether a credential can prove anything now and here: its scope, where it has one, is the services that
-/// it is for, with blanks between; `*` is all of them.
+/// it is for, with blanks between; `*` is all of them but [`PEOPLE`]'s.
 fn counts(credential: &Credential, scene: &Scene<'_>) -> bool {
     let expired = credential.expires.is_some_and(|expires| expires <= scene.now.unix);
     let mut services = credential.scope.iter().flat_map(|scope| scope.split_ascii_whitespace());
     let here = credential.scope.is_none()
-        || services.any(|name| name == "*" || *name == *scene.peer.service);
+        || services.any(|name| match name {
+            "*" => !scene.peer.service.eq_ignore_ascii_case(PEOPLE),
+            name => *name == *scene.peer.service,
+        });
     here && !expired
 }
 

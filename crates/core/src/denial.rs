@@ -190,6 +190,7 @@ pub struct Fault {
     kind: FaultKind,
     context: Cow<'static, str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    claimed: Option<Box<str>>,
 }
 
 /// What sort of thing broke.
@@ -211,7 +212,7 @@ pub enum FaultKind {
 impl Fault {
     /// A fault, with what was being done and to what.
     pub fn new(kind: FaultKind, context: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, context: context.into(), source: None }
+        Self { kind, context: context.into(), source: None, claimed: None }
     }
 
     /// A backend cannot be reached.
@@ -229,6 +230,18 @@ impl Fault {
     pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
         self.source = Some(Arc::new(source));
         self
+    }
+
+    /// The fault, with the name that the peer gave, for the record: where only the exchange could read it.
+    #[must_use]
+    pub fn claiming(mut self, name: &str) -> Self {
+        self.claimed.get_or_insert_with(|| name.into());
+        self
+    }
+
+    /// The name that the peer gave, if the exchange has read one.
+    pub fn claimed(&self) -> Option<&str> {
+        self.claimed.as_deref()
     }
 
     /// What sort.

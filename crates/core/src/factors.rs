@@ -320,6 +320,9 @@ impl State {
             if factor.is_complete() {
                 whole = whole.complete();
             }
+            if factor.is_of_program() {
+                whole = whole.of_program();
+            }
             for proof in factor.proofs() {
                 whole = whole.and_by(proof.to_owned().into());
             }

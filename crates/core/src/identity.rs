@@ -115,6 +115,7 @@ pub struct Verified<T> {
     checker: Option<Arc<str>>,
     claimed: Option<Box<str>>,
     complete: bool,
+    program: bool,
     proof: Option<Cow<'static, str>>,
     /// Beyond the first: few have any.
     more: Vec<Cow<'static, str>>,
@@ -130,14 +131,15 @@ impl<T> Verified<T> {
             checker: None,
             claimed: None,
             complete: false,
+            program: false,
             proof: None,
             more: Vec::new(),
             lacking: &[],
         }
     }
 
-    /// The proof, standing for every factor that is required: an application password, which is made for
-    /// programs that can show nothing else, or a passkey that has verified its user by itself.
+    /// The proof, standing for every factor that is required: a passkey that has verified its user by itself.
+    /// An application password is [`Verified::of_program`].
     #[must_use]
     pub fn complete(self) -> Self {
         Self { complete: true, ..self }
@@ -153,6 +155,19 @@ impl<T> Verified<T> {
     /// Whether no further factor is needed.
     pub fn is_complete(&self) -> bool {
         self.complete
+    }
+
+    /// The proof, of a program and not of a person: an application password. It stands for every factor at the
+    /// service that this login is for, and for nothing at another; and what proves the person is not its to
+    /// change.
+    #[must_use]
+    pub fn of_program(self) -> Self {
+        Self { complete: true, program: true, ..self }
+    }
+
+    /// Whether a program has proven this, and no person.
+    pub fn is_of_program(&self) -> bool {
+        self.program
     }
 
     /// The mechanisms by which it was proven, in order: `password`, `otp`. A factor that is only asked of
@@ -218,6 +233,7 @@ impl<T> Clone for Verified<T> {
             checker: self.checker.clone(),
             claimed: self.claimed.clone(),
             complete: self.complete,
+            program: self.program,
             proof: self.proof.clone(),
             more: self.more.clone(),
             lacking: self.lacking,

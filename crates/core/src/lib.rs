@@ -98,7 +98,7 @@ pub use kind::{CredentialKind, KindSet, Shape};
 pub use minds::{Loan, MindLimits, Minds, Told};
 pub use pending::{Id, NotPending, Pending, PendingLimits};
 pub use policy::{Factor, Plaintext, Policy, Rule, Terms, When};
-pub use portal::{Carrier, LoginError, Portal, Request};
+pub use portal::{Carrier, Earlier, LoginError, Portal, Request};
 pub use realm::{Interface, Logout, Realm, Session};
 pub use responder::{Blocking, Cancelled, Known, Responder};
 pub use results::{Order, Results, Then};

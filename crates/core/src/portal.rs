@@ -9,7 +9,7 @@ use crate::ways::{Way, Ways};
 use crate::{
     Alternatives, Answers, Application, Bounds, BoxExchange, Checker, Conversation, CredentialKind,
     Denial, Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet, Mechanism,
-    MissingInterface, Order, Peer, Policy, Realm, Reason, Reply, Responder, Scene, Serving,
+    MissingInterface, Order, Peer, Policy, Realm, Reason, Reply, Responder, Scene, Secret, Serving,
     Session, Step, Verified, World,
 };
 
@@ -36,6 +36,11 @@ pub trait Carrier: Send + Sync + 'static {
     fn carries(&self) -> &str;
     /// Dresses an exchange.
     fn carry(&self, inner: BoxExchange) -> BoxExchange;
+    /// The user name in a message, for the record of a login that breaks before its exchange can tell; none
+    /// where a message may be the secret itself.
+    fn claimed<'a>(&self, _message: &'a Secret) -> Option<&'a str> {
+        None
+    }
 }
 
 /// What a protocol asks of a portal.
@@ -47,6 +52,17 @@ pub struct Request {
     pub mechanism: Option<Cow<'static, str>>,
     /// The user name that the protocol gave before any question, unproven.
     pub claimed: Option<Box<str>>,
+}
+
+/// What is known of a login that has been.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Earlier<'a> {
+    /// [`Verified::checker`].
+    pub checker: Option<&'a str>,
+    /// [`Verified::proofs`].
+    pub proofs: &'a [String],
+    /// [`Verified::is_complete`].
+    pub complete: bool,
 }
 
 /// Why a login came to nothing.
@@ -215,6 +231,12 @@ impl<R> Portal<R> {
         all.filter(|name| way.permits(name)).map(str::to_owned).collect()
     }
 
+    /// The user name in a message to a carrier, unproven.
+    pub fn claimed<'a>(&self, mechanism: &str, message: &'a Secret) -> Option<&'a str> {
+        let carrier = self.carriers.iter().find(|c| c.name().eq_ignore_ascii_case(mechanism));
+        carrier?.claimed(message)
+    }
+
     /// Every mechanism of every checker, and the carriers.
     pub fn mechanism_names(&self) -> Vec<String> {
         let own = self.ways.checkers.iter().flat_map(|(_, checker)| checker.mechanisms());
@@ -240,28 +262,31 @@ impl<R> Portal<R> {
         self.ways.some().any(|way| way.permits(mechanism) && way.begin(mechanism).is_some())
     }
 
-    /// Whether an earlier login with these [proofs](Verified::proofs) is enough for what this peer asks for
-    /// now: the policy lets this identity in there, and demands no other proof.
+    /// Whether an earlier login is enough for what this peer asks for now: the policy lets this identity in
+    /// there, demands no other proof, and would have taken one of those that were given, by the checker that
+    /// vouched.
     ///
     /// # Errors
     ///
     /// The refusal: [`Reason::NotAllowed`] if another login would not help, [`Reason::NotEnrolled`] if one
-    /// with more factors would.
-    pub fn suffices<'a>(
-        &self,
-        peer: &Peer,
-        who: &Identity,
-        proofs: impl Iterator<Item = &'a str> + Clone,
-        complete: bool,
-    ) -> Result<(), Denial> {
+    /// with other factors would.
+    pub fn suffices(&self, peer: &Peer, who: &Identity, login: Earlier<'_>) -> Result<(), Denial> {
+        let Earlier { checker, proofs, complete } = login;
         let way = self.ways.to(peer);
         way.open()?;
         let demands = way.demands(who)?;
+        let short = |detail: String| Err(Denial::new(Reason::NotEnrolled).because(detail));
+        if !proofs.iter().any(|proof| way.permits(proof) && way.has(proof)) {
+            return short("the policy takes none of the mechanisms of that login".to_owned());
+        }
+        if let Some(checker) = checker.filter(|checker| !way.asks(checker)) {
+            return short(format!("the policy does not ask {checker}"));
+        }
+        let proofs = proofs.iter().map(String::as_str);
         match demands.iter().find(|plan| !complete && !plan.is_met(proofs.clone())) {
             None => Ok(()),
             Some(plan) => {
-                let detail = format!("the policy requires {}, which was not proven", plan.factor);
-                Err(Denial::new(Reason::NotEnrolled).because(detail))
+                short(format!("the policy requires {}, which was not proven", plan.factor))
             }
         }
     }

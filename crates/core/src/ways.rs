@@ -212,6 +212,16 @@ impl Way {
         self.mechanisms.as_ref().is_none_or(listed)
     }
 
+    /// Whether a checker that is asked here has the mechanism.
+    pub(crate) fn has(&self, mechanism: &str) -> bool {
+        plan(&self.plans, mechanism).is_some()
+    }
+
+    /// Whether this checker is asked here for anything.
+    pub(crate) fn asks(&self, checker: &str) -> bool {
+        self.plans.values().any(|plan| plan.checkers.iter().any(|asked| *asked.name == *checker))
+    }
+
     /// The checkers of a mechanism that a login can begin with. To ask for a later factor is not to skip the
     /// first; and where a required one is offered by nobody, nobody gets in.
     pub(crate) fn begin(&self, mechanism: &str) -> Option<&Arc<Plan>> {

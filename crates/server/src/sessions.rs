@@ -95,6 +95,9 @@ pub struct LoginData {
     /// Whether that stands for every factor.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub complete: bool,
+    /// Whether a program proved it, by an application password: good for the session's own service alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub program: bool,
 }
 
 impl LoginData {
@@ -109,6 +112,7 @@ impl LoginData {
             follows_account: own && same,
             proofs: who.proofs().map(str::to_owned).collect(),
             complete: who.is_complete(),
+            program: who.is_of_program(),
         }
     }
 

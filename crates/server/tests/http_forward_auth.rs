@@ -4,7 +4,7 @@
 mod support;
 
 use countersign_server::front::http::{HttpOptions, LoginPage, ReturnTo, TrustedProxies};
-use countersign_store::{AccountUpdate, Store};
+use countersign_store::{AccountUpdate, Group, Store};
 use serde_json::json;
 use support::Place;
 use support::http::{Reply, Running};
@@ -330,6 +330,36 @@ async fn a_session_counts_where_the_policy_says_so() {
         assert_eq!(reply.status, status, "{service}");
         let page = (status == 302).then_some("/login?service=vault");
         assert_eq!(reply.header("location"), page);
+    }
+    server.stop().await;
+}
+
+/// H63: a group by its number, and its administrators.
+#[tokio::test]
+async fn a_group_is_meant_by_its_name_its_number_or_with_a_star() {
+    let server = running().await;
+    let store = &server.place.engine.store;
+    for (name, gid) in [("staff", 100), ("administrators", 101)] {
+        let group = Group { name: name.into(), gid: Some(gid), description: String::new() };
+        store.update_group(&group).await.unwrap();
+    }
+    let (ada, root) = (server.token_of("ada").await, server.token_of("root").await);
+    for (group, of_ada, of_root) in [
+        ("staff", 200, 200),
+        ("100", 200, 200),
+        ("*100", 403, 403),
+        ("*staff", 403, 403),
+        ("*administrators", 403, 200),
+        ("*101", 403, 200),
+        ("102", 403, 403),
+        ("a/b", 403, 403),
+        ("*", 403, 403),
+    ] {
+        for (token, status) in [(&ada, of_ada), (&root, of_root)] {
+            let path = format!("/forward-auth?group={group}");
+            let reply = server.call_as(token, "GET", &path, json!(null)).await;
+            assert_eq!(reply.status, status, "{group}");
+        }
     }
     server.stop().await;
 }

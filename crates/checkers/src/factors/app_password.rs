@@ -10,7 +10,8 @@ use super::{Factor, FactorError, Factors, limits, random};
 pub struct NewAppPassword {
     /// The holder's own name for it, such as `telephone`.
     pub label: String,
-    /// The services that it is for, such as `imap` and `smtp`; `*` alone: all.
+    /// The services that it is for, such as `imap` and `smtp`; `*` alone: all but `web`, which is where people
+    /// change what proves them.
     pub services: Vec<String>,
     /// From this second on it proves nothing.
     pub expires: Option<i64>,
@@ -21,7 +22,7 @@ impl NewAppPassword {
         let refused = |why: String| Err(FactorError::invalid("the list of services", why));
         if self.services.is_empty() {
             return refused(
-                "is empty: name the services it is for, such as imap, or * for all".into(),
+                "is empty: name the services it is for, such as imap, or * for all but web".into(),
             );
         }
         for service in &self.services {
@@ -31,7 +32,7 @@ impl NewAppPassword {
             }
         }
         if self.services.len() > 1 && self.services.iter().any(|service| service == "*") {
-            return refused("has * beside others: * is all of them".into());
+            return refused("has * beside others: * is all but web".into());
         }
         Ok(self.services.join(" "))
     }

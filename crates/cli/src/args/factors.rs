@@ -56,7 +56,7 @@ pub(crate) struct AppPasswordArgs {
     pub(crate) name: String,
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
-    /// A service that it is for, such as imap, or * for all. Repeatable
+    /// A service that it is for, such as imap, or * for all but web. Repeatable
     #[arg(long = "service", value_name = "SERVICE", required = true)]
     pub(crate) services: Vec<String>,
     /// The user's own name for the program

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use countersign::testing::StillWorld;
 use countersign::{
-    Answers, BoxExchange, Checker, CredentialKind, Denial, Factor, Fault, Guard, GuessEnd,
-    Identity, KindSet, LoginError, Mechanism, Peer, Plaintext, Policy, Portal, Question, Reason,
+    Answers, BoxExchange, Checker, CredentialKind, Denial, Earlier, Factor, Fault, Guard, GuessEnd,
+    Identity, KindSet, LoginError, Mechanism, Order, Peer, Plaintext, Policy, Portal, Question, Reason,
     Request, Round, Rule, Scene, Step, Terms, Transport, Verified, When,
 };
 
@@ -329,11 +329,24 @@ fn an_earlier_login_suffices_where_nothing_else_is_demanded() {
         terms: Terms { allow: Some(false), ..Terms::default() },
     };
     let terms = required(&[Factor::ANY, second_of_the_enrolled()]);
-    let portal = portal(Policy { terms, rules: vec![rule, deny] });
+    let named = |service: &str, terms| Rule {
+        name: "rule".into(),
+        when: When { services: vec![service.into()], ..When::default() },
+        terms,
+    };
+    let keys = Terms { mechanisms: Some(vec!["passkey".into()]), ..required(&[Factor::ANY]) };
+    let elsewhere = Terms {
+        checkers: Some(vec![("codes".into(), Order::default().results())]),
+        ..required(&[Factor::ANY])
+    };
+    let rules = vec![rule, deny, named("keys", keys), named("elsewhere", elsewhere)];
+    let portal = portal(Policy { terms, rules });
     let who = Identity::named("ada");
     let peer = |service: &'static str| Peer::new(service, KindSet::none());
     let suffices = |service, proofs: &[&str], complete| {
-        portal.suffices(&peer(service), &who, proofs.iter().copied(), complete).is_ok()
+        let proofs: Vec<_> = proofs.iter().map(|&proof| proof.to_owned()).collect();
+        let login = Earlier { checker: Some("passwords"), proofs: &proofs, complete };
+        portal.suffices(&peer(service), &who, login).is_ok()
     };
     assert!(suffices("WIKI", &["password", "otp"], false));
     assert!(!suffices("wiki", &["password"], false));
@@ -342,9 +355,15 @@ fn an_earlier_login_suffices_where_nothing_else_is_demanded() {
     assert!(suffices("mail", &["password", "otp?", "passkey?"], false));
     assert!(!suffices("mail", &["password", "otp?"], false));
     assert!(!suffices("mail", &[], false), "no proof at all");
+    // Neither is what the service does not take made good by a service that does.
+    assert!(!suffices("keys", &["password"], false));
+    assert!(!suffices("keys", &["password"], true));
+    assert!(suffices("keys", &["password", "passkey"], false));
+    assert!(!suffices("elsewhere", &["password", "otp"], false), "its checker is not asked there");
     let temp = Identity::named("temp").in_group("temps", false);
-    let proofs = ["password", "otp"].into_iter();
-    let denial = portal.suffices(&peer("vault"), &temp, proofs, true).unwrap_err();
+    let proofs = ["password".to_owned(), "otp".to_owned()];
+    let login = Earlier { checker: None, proofs: &proofs, complete: true };
+    let denial = portal.suffices(&peer("vault"), &temp, login).unwrap_err();
     assert_eq!(denial.reason, Reason::NotAllowed);
 }
 

@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use countersign::{
     Checker, CredentialKind, Decision, Denial, Fault, Feedback, Identity, KindSet, Mechanism,
-    Password, PasswordStore, Pending, PendingLimits, Portal, Question, Reason, Round, Scene,
-    Secret, Text, Verdict, Verified,
+    Password, PasswordStore, Pending, PendingLimits, Policy, Portal, Question, Reason, Round,
+    Scene, Secret, Text, Verdict, Verified,
 };
 use countersign_checkers::accounts::Accounts;
 use countersign_checkers::hash::Recipe;
@@ -57,6 +57,8 @@ pub(crate) struct Wishes {
     pub(crate) portal: Option<fn(Portal<ServerRealm>) -> Portal<ServerRealm>>,
     /// Whether the accounts of the store are the checker.
     pub(crate) accounts: bool,
+    /// The policy of the portal.
+    pub(crate) policy: Policy,
 }
 
 impl Default for Wishes {
@@ -68,6 +70,7 @@ impl Default for Wishes {
             throttled: false,
             portal: None,
             accounts: false,
+            policy: Policy::default(),
         }
     }
 }
@@ -125,6 +128,7 @@ impl Place {
             Some(more) => portal.checked_by_shared(more(&store)),
             None => portal,
         };
+        let portal = portal.under(wishes.policy);
         let throttle = Arc::new(Throttle::new(ThrottleRules::default()));
         let portal = match wishes.throttled {
             true => portal.guarded_by(throttle.clone()),

@@ -5,12 +5,13 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use countersign::World as _;
+use countersign_checkers::accounts::PEOPLE;
 use serde::{Deserialize, Serialize};
 
-use super::App;
 use super::json::{Json, Path, Query, response};
 use super::problem::Problem;
-use super::session::{Holder, broken};
+use super::session::{Holder, broken, suffices};
+use super::{App, Client};
 use crate::admin::{
     ADMINISTRATORS, Admin, AdminError, AdminErrorKind, AuditQuery, AuditView, FactorView,
     GroupRecord, Listing, MemberView, NewGroup, NewPassword, NewUser, ThrottleFilter,
@@ -85,7 +86,8 @@ pub struct Membership {
 
 /// An administrator, at work in their own name. Their right is looked up in the store at every request,
 /// past every copy: what their session says of groups is of the day of the login. Both must say so: the
-/// store alone would make an administrator of whoever another checker proves to have the same name.
+/// store alone would make an administrator of whoever another checker proves to have the same name. And the
+/// login must be as good as one to the service `web`, whatever it was for.
 pub(super) struct Administrator(pub(super) Admin);
 
 impl FromRequestParts<App> for Administrator {
@@ -99,8 +101,14 @@ impl FromRequestParts<App> for Administrator {
         let now = engine.world.now().unix;
         let groups = &live.login.identity.groups;
         let proven = groups.iter().any(|group| group.name == ADMINISTRATORS);
+        let client = parts.extensions.get::<Client>();
+        // A login to a service that demands less is none to this.
+        let enough = client.is_some_and(|client| {
+            suffices(app, client, &live, PEOPLE).is_ok() && !live.login.program
+        });
         let may = account.is_some_and(|account| {
             proven
+                && enough
                 && account.enabled
                 && account.expires.is_none_or(|end| end > now)
                 && account.groups.iter().any(|member| member.group == ADMINISTRATORS)
@@ -108,7 +116,8 @@ impl FromRequestParts<App> for Administrator {
         match &app.options.admin {
             Some(admin) if may => Ok(Self(admin.by(format!("http {}", session.subject)))),
             Some(_) => {
-                let error = "this needs a session of a member of the group `administrators`";
+                let error = "this needs a session of a member of the group `administrators`, whose \
+                             login was enough for the service `web`";
                 Err(Problem::new(StatusCode::FORBIDDEN, error))
             }
             None => {

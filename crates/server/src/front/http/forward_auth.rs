@@ -25,10 +25,11 @@ use super::client::{FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_URI, canonical_ho
 use super::cookie::{Cookies, SESSION};
 use super::identity_headers::FOR_NOBODY_ELSE;
 use super::problem::Problem;
-use super::session::{bearer_token, broken};
+use super::session::{Short, bearer_token, broken, suffices};
 use super::{App, Client, IdentityHeaders};
 use crate::audit::Ledger;
 use crate::engine::{Engine, Turn, Unsettled};
+use crate::groups::{GroupRef, Groups};
 use crate::identity::IdentityView;
 use crate::realm::Decision;
 use crate::sessions::LiveSession;
@@ -47,7 +48,7 @@ struct Wanted<'a> {
 /// Who asks, as far as that is proven.
 enum Asker {
     Session(Arc<LiveSession>),
-    Basic(Box<(IdentityView, IdentityHeaders)>),
+    Basic(Box<(Verified<Identity>, IdentityHeaders)>),
 }
 
 /// Why nobody gets through.
@@ -152,33 +153,35 @@ async fn decide(
     wanted: &Wanted<'_>,
 ) -> Result<Asker, No> {
     let asker = asker(app, client, headers, wanted).await?;
-    let identity = match &asker {
+    let who = match &asker {
         Asker::Session(live) => {
-            suffices(app, client, live, wanted)?;
-            &live.identity
+            suffices(app, client, live, &wanted.service).map_err(|short| match short {
+                Short::AnotherLogin => No::Unknown(None),
+                Short::NotAllowed => No::Forbidden,
+            })?;
+            &live.who
         }
         // The policy has just let it in.
-        Asker::Basic(who) => &who.0,
+        Asker::Basic(who) => &*who.0,
     };
-    let in_group = |wanted: &Cow<'_, str>| identity.groups.iter().any(|g| g.name == **wanted);
-    if !wanted.groups.is_empty() && !wanted.groups.iter().any(in_group) {
-        return Err(No::Forbidden);
+    for group in &wanted.groups {
+        if is_in(&app.engine.groups, who, group).await? {
+            return Ok(asker);
+        }
     }
-    Ok(asker)
+    if wanted.groups.is_empty() { Ok(asker) } else { Err(No::Forbidden) }
 }
 
-/// Whether a session may be used for what is wanted, from where its client is now: with the groups of now
-/// and the factors that were proven at its login.
-fn suffices(app: &App, client: &Client, live: &LiveSession, wanted: &Wanted<'_>) -> Result<(), No> {
-    let peer = client.peer(&wanted.service, KindSet::none());
-    let proofs = live.login.proofs.iter().map(String::as_str);
-    let portal = &app.engine.portal;
-    portal.load().suffices(&peer, &live.who, proofs, live.login.complete).map_err(|denial| {
-        match denial.reason {
-            // Another login, with more factors, would help.
-            Reason::NotEnrolled => No::Unknown(None),
-            _ => No::Forbidden,
-        }
+/// Whether somebody is in a group of this name, or in the one that is meant by a number or a star before it.
+async fn is_in(groups: &Groups, who: &Identity, wanted: &str) -> Result<bool, No> {
+    if who.groups.contains_key(wanted) {
+        return Ok(true);
+    }
+    // Names of other checkers' groups need not be such as a reference has.
+    let Ok(of) = wanted.parse::<GroupRef>() else { return Ok(false) };
+    groups.holds(who, &of).await.map_err(|fault| {
+        tracing::warn!(%fault, group = wanted, "forward-auth cannot tell who is in a group");
+        No::Problem(Problem::later("groups cannot be looked up; try later"))
     })
 }
 
@@ -242,9 +245,8 @@ async fn by_password(
         password_login(&engine, request, answers).await
     };
     let who = app.see_through(login).await.map_err(No::Problem)??;
-    let identity = IdentityView::of(&who);
-    let headers = IdentityHeaders::of(&identity);
-    Ok(Asker::Basic(Box::new((identity, headers))))
+    let headers = IdentityHeaders::of(&IdentityView::of(&who));
+    Ok(Asker::Basic(Box::new((who, headers))))
 }
 
 async fn password_login(

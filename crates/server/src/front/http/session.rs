@@ -6,15 +6,15 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use countersign::World as _;
+use countersign::{Earlier, KindSet, Reason, World as _};
 use countersign_store::{SessionRecord, StoreError};
 use serde::{Deserialize, Serialize};
 
-use super::App;
 use super::json::response;
 use super::problem::Problem;
+use super::{App, Client};
 use crate::identity::IdentityView;
-use crate::sessions::LiveSession;
+use crate::sessions::{LiveSession, LoginData};
 
 /// A session, as its holder sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +54,37 @@ impl FromRequestParts<App> for Bearer {
         let Holder(live) = Holder::from_request_parts(parts, app).await?;
         Ok(Self(live.record.clone()))
     }
+}
+
+/// Why a session is not enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Short {
+    /// Another login, with more factors or by a person, would be.
+    AnotherLogin,
+    /// No login would be.
+    NotAllowed,
+}
+
+/// Whether a session may be used for a service, from where its client is now: with the groups of now and the
+/// factors that were proven at its login. Whatever the login was for: else the service that demands least would
+/// open all others. A program's session is good for its own service alone.
+pub(super) fn suffices(
+    app: &App,
+    client: &Client,
+    live: &LiveSession,
+    service: &str,
+) -> Result<(), Short> {
+    if live.login.program && *live.record.service != *service {
+        return Err(Short::AnotherLogin);
+    }
+    let peer = client.peer(service, KindSet::none());
+    let LoginData { checker, proofs, complete, .. } = &live.login;
+    let login = Earlier { checker: checker.as_deref(), proofs, complete: *complete };
+    let portal = app.engine.portal.load();
+    portal.suffices(&peer, &live.who, login).map_err(|denial| match denial.reason {
+        Reason::NotEnrolled => Short::AnotherLogin,
+        _ => Short::NotAllowed,
+    })
 }
 
 /// `GET /v1/session`.

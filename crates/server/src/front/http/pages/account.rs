@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use countersign::World as _;
+use countersign_checkers::accounts::PEOPLE;
 use countersign_checkers::factors::Factor;
 use countersign_store::{CredentialType, SessionRecord};
 use minijinja::context;
@@ -10,7 +11,7 @@ use minijinja::value::{Serde, Value};
 use serde::Serialize;
 
 use super::super::problem::Problem;
-use super::super::session::broken;
+use super::super::session::{Short, broken, suffices};
 use super::check::Bound;
 use super::round::Told;
 use super::visit::{Page, Visit};
@@ -24,7 +25,7 @@ const FRESH_S: i64 = 10 * 60;
 pub(super) struct Holder {
     pub(super) live: std::sync::Arc<LiveSession>,
     pub(super) own: Option<Own>,
-    /// Whether the login was just now.
+    /// Whether the login was just now, and a person's.
     pub(super) fresh: bool,
     /// Whether the account's password is kept here.
     pub(super) has_password: bool,
@@ -81,9 +82,20 @@ pub(super) fn to_login(visit: &mut Visit) -> Response {
 }
 
 impl Holder {
-    /// Whoever the browser's session is of. `None`: it has none.
+    /// Whoever the browser's session is of. `None`: it has none that is enough for this page.
     pub(super) async fn of(visit: &Visit) -> Result<Option<Self>, Problem> {
         let Some(live) = visit.session().await? else { return Ok(None) };
+        // Whatever the login was for, it must be as good as one to this page.
+        match suffices(&visit.app, &visit.client, &live, PEOPLE) {
+            Ok(()) => {}
+            Err(Short::AnotherLogin) => return Ok(None),
+            Err(Short::NotAllowed) => {
+                return Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "this account may not use the page",
+                ));
+            }
+        }
         let engine = &visit.app.engine;
         let now = engine.world.now().unix;
         let subject = &live.record.subject;
@@ -98,7 +110,9 @@ impl Holder {
         let admin = visit.app.options.admin.as_ref();
         let own = account.and_then(|_| Some(admin?.own(subject)));
         let age = now.saturating_sub(live.record.created);
-        Ok(Some(Self { live, own, fresh: (0..=FRESH_S).contains(&age), has_password }))
+        // A program's password never changes what proves its person.
+        let fresh = (0..=FRESH_S).contains(&age) && !live.login.program;
+        Ok(Some(Self { live, own, fresh, has_password }))
     }
 }
 

@@ -26,7 +26,7 @@ use super::visit::{Page, Visit};
 use crate::realm::token_hash;
 
 /// What a login is for when nobody says.
-const SERVICE: &str = "web";
+const SERVICE: &str = countersign_checkers::accounts::PEOPLE;
 
 /// What somebody came for.
 struct Errand {
