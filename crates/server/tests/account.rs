@@ -87,6 +87,22 @@ async fn a_new_password_ends_the_other_sessions() {
     assert!(acts.contains(&("self ada".into(), "password-set".into(), String::new())), "{acts:?}");
 }
 
+/// An administrator shuts somebody out while they change the password: what the administrator set stays.
+#[tokio::test]
+async fn a_session_that_was_ended_meanwhile_sets_no_password() {
+    let server = running().await;
+    let (browser, _) = logged_in(&server).await;
+    let hash = token_hash(&browser.cookies["countersign"]);
+    let own = server.place.admin.own("ada");
+    let new = NewPassword { password: Secret::from("set by root"), must_change: false };
+    server.place.admin.set_password("ada", new).await.unwrap();
+    let refused = own.change_password(Secret::from("set by a thief"), &hash).await;
+    assert!(refused.is_err());
+    for (password, status) in [("set by a thief", 403), ("set by root", 303)] {
+        assert_eq!(login(&server, &mut Browser::default(), password).await.status(), status);
+    }
+}
+
 #[tokio::test]
 async fn forms_are_bound_to_the_session() {
     let server = running().await;

@@ -41,7 +41,7 @@ impl Store {
             return Err(StoreError::Exists { what: "user", name: to.to_owned() });
         }
         change.tx.run("UPDATE accounts SET name = $1 WHERE id = $2", args![to, id]).await?;
-        change.end_sessions_of(name).await?;
+        change.end_sessions_of(name, None).await?;
         change.touch(id, name).await?;
         change.touch(id, to).await?;
         change.commit().await
@@ -58,7 +58,7 @@ impl Store {
         change.touch(id, name).await?;
         change.tx.run("DELETE FROM accounts WHERE id = $1", args![id]).await?;
         change.hold_guard(guard, now).await?;
-        change.end_sessions_of(name).await?;
+        change.end_sessions_of(name, None).await?;
         change.commit().await
     }
 

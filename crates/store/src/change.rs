@@ -21,7 +21,8 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::NotFound`] for the user, a group, a membership or a label; [`StoreError::Exists`],
-    /// [`StoreError::Invalid`], [`StoreError::TooMany`]; [`StoreError::LastAdministrator`].
+    /// [`StoreError::Invalid`], [`StoreError::TooMany`]; [`StoreError::LastAdministrator`];
+    /// [`StoreError::Overtaken`] if the session that asks for it has ended.
     pub async fn change_account(
         &self,
         name: &str,
@@ -30,6 +31,10 @@ impl Store {
     ) -> Result<Changes, StoreError> {
         let mut change = self.change().await?;
         let id = id_of(&mut change.tx, name).await?;
+        let by = wanted.by_session.as_deref();
+        if let Some(hash) = by {
+            change.hold_session(name, hash, now).await?;
+        }
         let guard = change.guard(id, now).await?;
         change.set_fields(id, &wanted.fields).await?;
         let AccountUpdate { enabled, expires, must_change, .. } = wanted.fields;
@@ -78,7 +83,7 @@ impl Store {
         change.hold_guard(guard, now).await?;
         let shut_out = enabled == Some(false) || over || must_change == Some(true);
         let ended_sessions = match shut_out || wanted.password.is_some() || wanted.end_sessions {
-            true => change.end_sessions_of(name).await?,
+            true => change.end_sessions_of(name, by).await?,
             false => 0,
         };
         change.touch(id, name).await?;

@@ -68,7 +68,7 @@ impl Store {
 
     /// [`Store::set_password`] by the holder, whose login began when the account had this revision. `false`:
     /// something about the account has changed since (an administrator disabled it, set another password),
-    /// and that change stays.
+    /// and that change stays. The account's sessions end with it: whoever knew the old password may have some.
     ///
     /// # Errors
     /// [`StoreError::Invalid`] and what the database says.
@@ -85,6 +85,7 @@ impl Store {
         let Some(account) = row.map(|row| row.int(0)).transpose()? else { return Ok(false) };
         replace_password(&mut change.tx, account, hash, now).await?;
         set_must_change(&mut change.tx, account, false).await?;
+        change.end_sessions_of(user, None).await?;
         change.finish(account, user).await?;
         Ok(true)
     }

@@ -164,9 +164,9 @@ pub enum StoreError {
         "this would leave no member of the group `administrators` who can log in: make another one first"
     )]
     LastAdministrator,
-    /// The subject's sessions were ended after the login had begun.
+    /// The subject's sessions were ended after the login had begun, or the one that asks for a change was.
     #[error(
-        "the sessions of `{subject}` were ended while this login was under way: it has to begin again"
+        "the sessions of `{subject}` were ended while this was under way: it has to begin with another login"
     )]
     Overtaken {
         /// Whose.

@@ -248,6 +248,9 @@ pub struct AccountChange {
     pub attributes: BTreeMap<String, Vec<String>>,
     /// End the account's sessions even if nothing else asks for it.
     pub end_sessions: bool,
+    /// The session of the account that asks for it, by its hash: nothing is changed if it has ended, and it
+    /// stays when the others end.
+    pub by_session: Option<String>,
 }
 
 /// What a change came to.

@@ -130,7 +130,24 @@ impl Store {
     /// What the database says.
     pub async fn end_sessions_of(&self, subject: &str) -> Result<u64, StoreError> {
         let mut change = self.change().await?;
-        let ended = change.end_sessions_of(subject).await?;
+        let ended = change.end_sessions_of(subject, None).await?;
+        change.commit().await?;
+        Ok(ended)
+    }
+
+    /// [`Store::end_sessions_of`], but for the session that asks for it.
+    ///
+    /// # Errors
+    /// [`StoreError::Overtaken`] if that one has ended; what the database says.
+    pub async fn end_other_sessions_of(
+        &self,
+        subject: &str,
+        by: &str,
+        now: i64,
+    ) -> Result<u64, StoreError> {
+        let mut change = self.change().await?;
+        change.hold_session(subject, by, now).await?;
+        let ended = change.end_sessions_of(subject, Some(by)).await?;
         change.commit().await?;
         Ok(ended)
     }
@@ -160,14 +177,35 @@ impl Change {
         Ok(ended)
     }
 
-    pub(crate) async fn end_sessions_of(&mut self, subject: &str) -> Result<u64, StoreError> {
+    /// Makes sure that the session which asks for a change is still there: whoever ended it did not mean it
+    /// to change anything any more.
+    pub(crate) async fn hold_session(
+        &mut self,
+        subject: &str,
+        hash: &str,
+        now: i64,
+    ) -> Result<(), StoreError> {
+        let sql = "SELECT 1 FROM sessions WHERE hash = $1 AND subject = $2 AND expires > $3";
+        match self.tx.row(sql, args![hash, subject, now]).await? {
+            Some(_) => Ok(()),
+            None => Err(StoreError::Overtaken { subject: subject.to_owned() }),
+        }
+    }
+
+    /// Ends the sessions of a subject, but for one.
+    pub(crate) async fn end_sessions_of(
+        &mut self,
+        subject: &str,
+        but: Option<&str>,
+    ) -> Result<u64, StoreError> {
         check_user_name(subject)?;
         // First, because this waits for sessions that are being made, and the next statement sees them.
         let sql = "INSERT INTO subjects (name, ended) VALUES ($1, $2) \
                    ON CONFLICT (name) DO UPDATE SET ended = excluded.ended";
         self.tx.run(sql, args![subject, self.revision]).await?;
-        let sql = "DELETE FROM sessions WHERE subject = $1 RETURNING hash";
-        let ended = self.tx.rows(sql, args![subject]).await?;
+        let sql = "DELETE FROM sessions WHERE subject = $1 AND hash <> $2 RETURNING hash";
+        // No hash is empty.
+        let ended = self.tx.rows(sql, args![subject, but.unwrap_or_default()]).await?;
         for row in &ended {
             self.note(Changed::Session(row.text(0)?));
         }

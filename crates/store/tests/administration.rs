@@ -118,6 +118,45 @@ async fn a_login_that_a_reset_overtakes_gets_no_session(place: Place) {
     }
 }
 
+/// The holder's own change: by a session that is there, which stays.
+async fn a_change_by_a_session_keeps_it_and_needs_it(place: Place) {
+    let store = place.open().await;
+    add(&store, &["alice", "bob"]).await;
+    let stays = async |hash: &str| store.session(hash, NOW).await.unwrap().is_some();
+    for (hash, subject) in [("mine", "alice"), ("other", "alice"), ("bobs", "bob")] {
+        store.create_session(&session(hash, subject), 9, i64::MAX).await.unwrap();
+    }
+    let began = store.revision();
+    let change = |hash: &str| AccountChange {
+        password: Some("$new$".into()),
+        by_session: Some(hash.to_owned()),
+        ..Default::default()
+    };
+    let done = store.change_account("alice", &change("mine"), NOW).await.unwrap();
+    assert_eq!(done.ended_sessions, 1);
+    assert!(stays("mine").await && !stays("other").await && stays("bobs").await);
+    let late = store.create_session(&session("late", "alice"), 9, began).await;
+    assert!(matches!(late, Err(StoreError::Overtaken { .. })), "{late:?}");
+
+    // One that has ended, and somebody else's.
+    let before = store.account("alice").await.unwrap().unwrap();
+    for hash in ["other", "bobs", ""] {
+        let refused = store.change_account("alice", &change(hash), NOW).await;
+        assert!(matches!(refused, Err(StoreError::Overtaken { .. })), "{refused:?}");
+        let refused = store.end_other_sessions_of("alice", hash, NOW).await;
+        assert!(matches!(refused, Err(StoreError::Overtaken { .. })), "{refused:?}");
+    }
+    assert_eq!(store.account("alice").await.unwrap().unwrap(), before);
+    assert!(stays("mine").await);
+    store.create_session(&session("more", "alice"), 9, i64::MAX).await.unwrap();
+    assert_eq!(store.end_other_sessions_of("alice", "mine", NOW).await.unwrap(), 1);
+    assert!(stays("mine").await && !stays("more").await);
+    // A password that had to be changed at a login ends all: that login's session is still to come.
+    let seen = store.read_account("alice").await.unwrap().unwrap().revision;
+    assert!(store.change_password("alice", seen, &"$third$".into(), NOW).await.unwrap());
+    assert!(!stays("mine").await && stays("bobs").await);
+}
+
 /// Logins on two nodes, resets on two nodes: whatever the order, no session of before a reset outlives it.
 async fn no_session_slips_past_a_reset(place: Place) {
     let nodes = [place.open().await, place.open().await];
@@ -302,6 +341,7 @@ async fn groups_are_made_with_their_first_members(place: Place) {
 on_both![
     many_things_at_once_or_none,
     a_login_that_a_reset_overtakes_gets_no_session,
+    a_change_by_a_session_keeps_it_and_needs_it,
     no_session_slips_past_a_reset,
     uses_of_sessions_are_recorded_together,
     somebody_is_left_to_administer,

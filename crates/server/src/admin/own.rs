@@ -10,7 +10,7 @@ use countersign_checkers::factors::{
 };
 #[cfg(feature = "passkeys")]
 use countersign_checkers::factors::{Passkeys, PendingPasskey};
-use countersign_store::{SessionRecord, StoreError};
+use countersign_store::{AccountChange, AccountUpdate, SessionRecord, StoreError};
 
 use super::{Admin, AdminError};
 
@@ -41,21 +41,25 @@ impl Admin {
 }
 
 impl Own {
-    /// Sets the password and ends every session but `keep`: whoever changes it may be shutting a thief out.
-    /// Gives how many ended.
+    /// Sets the password and ends every session but `by`, the one that asks for it: whoever changes it may be
+    /// shutting a thief out. All of it or nothing, and nothing if that session was ended while the new
+    /// password was hashed: then somebody else is shutting out its holder. Gives how many ended.
     ///
     /// # Errors
     ///
-    /// A rule is broken, or there is no such account any more; the old password stays.
-    pub async fn change_password(&self, new: Secret, keep: &str) -> Result<u64, OwnError> {
+    /// A rule is broken, or there is no such account or session any more; the old password stays.
+    pub async fn change_password(&self, new: Secret, by: &str) -> Result<u64, OwnError> {
         password_rules(&self.name, &new).map_err(OwnError::Password)?;
         let hash = self.admin.hash(&self.name, new).await?;
-        let now = self.admin.now();
-        self.admin.store.set_password(&self.name, &hash, false, now).await?;
-        let ended = self.end_other_sessions(keep).await;
-        // Whether or not sessions could be ended, the password has been set.
+        let wanted = AccountChange {
+            fields: AccountUpdate { must_change: Some(false), ..AccountUpdate::default() },
+            password: Some(hash),
+            by_session: Some(by.to_owned()),
+            ..AccountChange::default()
+        };
+        let done = self.admin.store.change_account(&self.name, &wanted, self.admin.now()).await?;
         self.admin.record(&self.name, "password-set", "").await;
-        ended
+        Ok(done.ended_sessions)
     }
 
     /// The sessions of the user, newest first.
@@ -81,16 +85,14 @@ impl Own {
         Ok(ended)
     }
 
-    /// Ends every session but one; gives how many.
+    /// Ends every session but the one that asks for it; gives how many.
     ///
     /// # Errors
     ///
-    /// What the store says; some may have ended.
-    pub async fn end_other_sessions(&self, keep: &str) -> Result<u64, OwnError> {
-        let mut ended = 0;
-        for session in self.sessions().await?.iter().filter(|session| session.hash != keep) {
-            ended += u64::from(self.admin.store.end_session(&session.hash).await?);
-        }
+    /// That session has ended itself, or what the store says; then none has ended.
+    pub async fn end_other_sessions(&self, by: &str) -> Result<u64, OwnError> {
+        let store = &self.admin.store;
+        let ended = store.end_other_sessions_of(&self.name, by, self.admin.now()).await?;
         if ended > 0 {
             let detail = format!("{ended} others");
             self.admin.record(&self.name, "session-end", &detail).await;

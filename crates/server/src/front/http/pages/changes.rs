@@ -15,6 +15,7 @@ use countersign::{Secret, World as _};
 #[cfg(feature = "passkeys")]
 use countersign_checkers::factors::PendingPasskey;
 use countersign_checkers::factors::{FactorError, NewAppPassword, PendingOtp};
+use countersign_store::StoreError;
 use minijinja::context;
 use minijinja::value::{Serde, Value};
 
@@ -24,7 +25,7 @@ use super::check::Bound;
 use super::form::Form;
 use super::round::Told;
 use super::visit::{Page, Visit};
-use crate::admin::{Own, OwnError};
+use crate::admin::{AdminError, Own, OwnError};
 
 /// For how long a factor that is being enrolled is kept, in milliseconds.
 const PATIENCE_MS: u64 = 10 * 60 * 1000;
@@ -132,6 +133,10 @@ async fn failed(visit: &mut Visit, holder: &Holder, error: OwnError) -> Result<R
             language.say("account.passkey-refused").into()
         }
         OwnError::Factor(FactorError::Invalid { .. }) => language.say("account.invalid").into(),
+        // Its holder was shut out while this was under way.
+        OwnError::Admin(AdminError::Store(StoreError::Overtaken { .. })) => {
+            return Ok(to_login(visit));
+        }
         _ => return Err(problem(error)),
     };
     refused(visit, holder, text, StatusCode::UNPROCESSABLE_ENTITY).await
