@@ -112,7 +112,9 @@ impl Carried {
         scene: &Scene<'_>,
     ) -> Result<Result<Step, Arc<Round>>, Fault> {
         loop {
-            match self.inner.step(answers, scene).await? {
+            let step = self.inner.step(answers, scene).await;
+            // The name came within a message, which nobody outside reads.
+            match step.map_err(|fault| fault.claiming(&self.username))? {
                 Step::Ask(round) => match self.known.pick(&round) {
                     Some(picked) => answers = picked,
                     None => return Ok(Err(round)),

@@ -22,6 +22,10 @@ impl Carrier for Plain {
     fn carry(&self, inner: BoxExchange) -> BoxExchange {
         BoxExchange::new(PlainExchange { inner: Some(inner), asked: false })
     }
+
+    fn claimed<'a>(&self, message: &'a Secret) -> Option<&'a str> {
+        Some(PlainMessage::parse(message.expose()).ok()?.authcid)
+    }
 }
 
 /// `[authzid] NUL authcid NUL password`, checked (RFC 4616 §2).

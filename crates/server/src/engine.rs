@@ -237,13 +237,17 @@ impl Engine {
         ServerRealm: Realm<I>,
     {
         let Login { mut conversation, mut note } = login;
-        // What was asked for and can be a name; the peer may say anything under this key. Mail servers
-        // never do, so for them nothing is looked up.
+        // What was asked for and can be a name; the peer may say anything under this key.
         let asked = answers.find("username").and_then(|answer| {
             let ask = conversation.open()?;
             ask.round.question("username")?.check(answer).ok()
         });
         if let (Some(()), Some(name)) = (asked, answers.text("username")) {
+            note.claimed = Some(name.into());
+        }
+        if let (Some(mechanism), Some(message)) = (&note.mechanism, answers.value("token"))
+            && let Some(name) = self.portal.load().claimed(mechanism, message)
+        {
             note.claimed = Some(name.into());
         }
         let peer = Arc::clone(conversation.peer());
@@ -326,7 +330,7 @@ impl Engine {
             }
             Turn::Fault(fault) => {
                 tracing::warn!(%fault, service = ?peer.service, "a login failed for a fault");
-                let claimed = note.claimed.as_deref();
+                let claimed = fault.claimed().or(note.claimed.as_deref());
                 self.enter(&peer, &note, (Outcome::Fault(fault), Ended::Fault), claimed, ledger);
             }
         }

@@ -290,4 +290,7 @@ async fn d50_d52_a_checker_that_does_not_answer_is_a_fault_in_time() {
         ]
     );
     assert!(records[..3].iter().all(|record| record["outcome"] == "fault"));
+    // Whose login it was, although the name came within the message.
+    let claimed: Vec<_> = records[..3].iter().map(|record| record["claimed"].as_str()).collect();
+    assert_eq!(claimed, [Some("never"), Some("broken"), Some("panics")]);
 }
