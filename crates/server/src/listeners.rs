@@ -115,7 +115,9 @@ fn http(
         open: open.clone(),
         ..HttpOptions::default()
     };
-    let shared = (&options.theme, &config.accounts, &config.passkeys);
+    // What is in files beside the configuration counts as what is in it.
+    let key = options.mail.as_ref().map(|mail| mail.mark());
+    let shared = (&options.theme, key, &config.accounts, &config.passkeys);
     let wanted = format!("{section:?} {shared:?}");
     let name = format!("http.{name}");
     if let Some(kept) = unchanged(&name, &wanted, held) {

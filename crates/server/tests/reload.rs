@@ -192,3 +192,48 @@ async fn the_control_socket_tells_how_it_does() {
     server.stop().await;
     assert!(matches!(control::status(&data), Told::NoServer));
 }
+
+/// What is in files of their own counts as what is in the configuration.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_beside_the_configuration_are_read_anew() {
+    let site = Site::new();
+    let file = |name: &str, text: &str| {
+        let path = site.folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        let owner_s = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&path, owner_s).unwrap();
+    };
+    let (old, new) = ("0123456789abcdef", "fedcba9876543210");
+    file("site.css", ":root { --accent: #111 }");
+    file("key", old);
+    let http = "[listen.http.main]\naddress = \"127.0.0.1:0\"\ntheme = \"site.css\"\n\
+                mail = { servers = { imap = \"127.0.0.1:143\" }, key_file = \"key\" }\n";
+    let server = Server::start(site.config(http).unwrap()).await.unwrap();
+    let at = async |server: &Server| server.http_address().unwrap();
+    let get = async |at: SocketAddr, path: &str, key: &str| {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\nx-auth-key: {key}\r\n\r\n"
+        );
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_reply(&mut stream).await
+    };
+    let here = at(&server).await;
+    assert!(get(here, "/assets/theme.css", "").await.body.contains("#111"));
+    assert_eq!(get(here, "/mail-auth", old).await.status, 200);
+    assert_eq!(get(here, "/mail-auth", new).await.status, 403);
+
+    let live = server.live();
+    let nothing: Vec<String> = Vec::new();
+    assert_eq!(live.reload(site.config(http)).await.unwrap(), nothing);
+    file("site.css", ":root { --accent: #222 }");
+    file("key", new);
+    assert_eq!(live.reload(site.config(http)).await.unwrap(), ["listen.http.main"]);
+    let status = Status::of(&live);
+    let listener = status.listeners.iter().find(|one| one.name == "http.main").unwrap();
+    let here: SocketAddr = listener.address.parse().unwrap();
+    assert!(get(here, "/assets/theme.css", "").await.body.contains("#222"));
+    assert_eq!(get(here, "/mail-auth", new).await.status, 200);
+    assert_eq!(get(here, "/mail-auth", old).await.status, 403);
+    server.stop().await;
+}

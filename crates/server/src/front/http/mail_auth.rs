@@ -18,6 +18,7 @@ use countersign::{
     Answers, CredentialKind, Denial, Identity, KindSet, Known, Limits, Mechanism, Peer, Public,
     Reason, Request, Secret, Transport,
 };
+use countersign_checkers::kinds::secret_file;
 use serde::Deserialize;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -26,6 +27,7 @@ use super::App;
 use super::client::{Client, TrustedProxies};
 use super::problem::Problem;
 use crate::audit::Ledger;
+
 use crate::engine::{Engine, Turn, Unsettled, malformed};
 use crate::realm::Decision;
 
@@ -68,11 +70,9 @@ impl MailSection {
             );
         }
         let key = self.key_file.as_ref().map(|path| {
-            let path = base.join(path);
-            let text = std::fs::read(&path).map(Zeroizing::new);
-            let text =
-                text.map_err(|error| format!("mail.key_file {}: {error}", path.display()))?;
-            let key = text.trim_ascii();
+            let text = secret_file(base, path)
+                .map_err(|why| format!("mail.key_file {} {why}", path.display()))?;
+            let key = text.expose().trim_ascii();
             if key.len() < KEY_BYTES || key.len() > 256 {
                 return Err(format!(
                     "mail.key_file {}: a key has {KEY_BYTES} to 256 characters; make one with \
@@ -95,6 +95,13 @@ impl MailAuth {
             Some(key) => one(headers, "x-auth-key")
                 .is_some_and(|said| bool::from(said.as_bytes().ct_eq(key.expose()))),
         }
+    }
+
+    /// A few letters that change with the key, so that another one is noticed.
+    pub(crate) fn mark(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let digest = self.key.as_ref().map(|key| Sha256::digest(key.expose()));
+        digest.iter().flat_map(|d| d.iter().take(8)).map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// Where somebody's mail server for a protocol is.
@@ -413,6 +420,11 @@ mod tests {
         let section = MailSection { key_file: Some("key".into()), ..MailSection::default() };
         let nobody = TrustedProxies::default();
         assert!(section.load(folder.path(), &nobody).unwrap_err().contains("key"));
+        std::fs::write(folder.path().join("key"), "0123456789abcdef\n").unwrap();
+        let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(folder.path().join("key"), mode(0o644)).unwrap();
+        assert!(section.load(folder.path(), &nobody).unwrap_err().contains("chmod 600"));
+        std::fs::set_permissions(folder.path().join("key"), mode(0o600)).unwrap();
         std::fs::write(folder.path().join("key"), "short\n").unwrap();
         assert!(section.load(folder.path(), &nobody).unwrap_err().contains("16 to 256"));
         std::fs::write(folder.path().join("key"), "0123456789abcdef\n").unwrap();
