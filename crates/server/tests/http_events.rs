@@ -17,10 +17,12 @@ struct Listener(Lines<BufReader<TcpStream>>);
 
 impl Listener {
     async fn new(server: &Running, token: &str) -> Self {
+        Self::with(server, &format!("authorization: Bearer {token}\r\n")).await
+    }
+
+    async fn with(server: &Running, headers: &str) -> Self {
         let mut stream = server.connect().await;
-        let request = format!(
-            "GET /v1/session/events HTTP/1.1\r\nhost: test\r\nauthorization: Bearer {token}\r\n\r\n"
-        );
+        let request = format!("GET /v1/session/events HTTP/1.1\r\nhost: test\r\n{headers}\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let mut listener = Self(BufReader::new(stream).lines());
         assert_eq!(listener.line().await.unwrap(), "HTTP/1.1 200 OK");
@@ -123,6 +125,36 @@ async fn listeners_are_bounded_and_end_with_the_server() {
     for mut listener in listeners {
         listener.end().await;
     }
+}
+
+/// H73.
+#[tokio::test]
+async fn a_browser_s_cookie_counts_for_pages_of_the_same_origin() {
+    let server = attended().await;
+    let token = server.token_of("ada").await;
+    let cookie = format!("countersign={token}");
+    for page in ["sec-fetch-site: same-origin", "origin: http://test"] {
+        let headers = format!("cookie: {cookie}\r\n{page}\r\n");
+        drop(Listener::with(&server, &headers).await);
+    }
+    let bearer = "Bearer nobody-s";
+    for others in [
+        &[][..],
+        &[("sec-fetch-site", "same-site")],
+        &[("sec-fetch-site", "cross-site"), ("origin", "http://test")],
+        &[("sec-fetch-site", "none")],
+        &[("origin", "https://evil.example")],
+        &[("origin", "null")],
+        &[("sec-fetch-site", "same-origin"), ("authorization", bearer)],
+    ] {
+        let headers = [&[("cookie", cookie.as_str())], others].concat();
+        let reply = server.send("GET", "/v1/session/events", &headers, b"").await;
+        assert_eq!(reply.status, 401, "{others:?}");
+    }
+    // Nothing else of the API takes it.
+    let headers = [("cookie", cookie.as_str()), ("sec-fetch-site", "same-origin")];
+    assert_eq!(server.send("DELETE", "/v1/session", &headers, b"").await.status, 401);
+    server.stop().await;
 }
 
 /// H80, H81.

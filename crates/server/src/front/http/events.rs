@@ -2,24 +2,28 @@
 //! 9.2), for as long as the session lasts.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use countersign::{Level, World as _};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::App;
 use super::administration::Administrator;
+use super::cookie::{Cookies, SESSION};
 use super::json::{Json, response};
 use super::problem::Problem;
-use super::session::{Holder, rfc3339};
+use super::session::{Holder, broken, rfc3339};
+use super::{App, Client};
 use crate::front::Stop;
 use crate::minds::{Mind, News};
+use crate::sessions::LiveSession;
 
 /// A comment is sent when nothing else was for so long, so that both sides notice when the other is gone.
 const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -62,10 +66,46 @@ pub struct Reached {
     pub reached: usize,
 }
 
+/// The session of who wants to listen: of the bearer token, or of the browser's cookie, for an `EventSource`
+/// cannot send a token. A cookie counts only for a page of this very origin, and only if the browser says that
+/// it is one: a page of another host could use up the minds that its reader may have.
+pub(super) struct Listener(Arc<LiveSession>);
+
+impl FromRequestParts<App> for Listener {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let headers = &parts.headers;
+        let secure = parts.extensions.get::<Client>().is_some_and(Client::secure);
+        let cookies = Cookies { secure, domain: app.options.cookie_domain.as_ref() };
+        let cookie = cookies.read(SESSION, headers).filter(|_| is_own_page(headers));
+        let Some(token) = cookie.filter(|_| !headers.contains_key(header::AUTHORIZATION)) else {
+            let Holder(live) = Holder::from_request_parts(parts, app).await?;
+            return Ok(Self(live));
+        };
+        let engine = &app.engine;
+        let found = engine.sessions.find(token, engine.world.now()).await.map_err(broken)?;
+        found.map(Self).ok_or_else(Problem::no_session)
+    }
+}
+
+/// Whether the browser says that a page of this very origin asks: by `Sec-Fetch-Site`, which no page can set,
+/// or, where it does not know that yet, by `Origin`.
+fn is_own_page(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    match text("sec-fetch-site") {
+        Some(site) => site == "same-origin",
+        None => text("origin").zip(text("host")).is_some_and(|(origin, host)| {
+            let origin = origin.split_once("://").map(|(_, authority)| authority);
+            origin.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
+        }),
+    }
+}
+
 /// `GET /v1/session/events`.
 pub(super) async fn listen(
     State(app): State<App>,
-    Holder(live): Holder,
+    Listener(live): Listener,
 ) -> Result<Response, Problem> {
     let record = &live.record;
     let Some(mind) = app.engine.minds.lend(&record.subject, &record.hash) else {
@@ -191,8 +231,6 @@ fn event(name: &str, data: &serde_json::Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::front::Stopper;
     use crate::minds::Minds;
