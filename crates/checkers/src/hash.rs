@@ -225,6 +225,21 @@ pub(crate) mod tests {
 
     pub(crate) use super::scheme::Family;
 
+    /// Whether the system's libcrypt is there. If not, says to people and to `cargo xtask test` which test
+    /// could not run, or not wholly.
+    pub(crate) fn has_crypt(test: &str) -> bool {
+        use std::io::Write;
+        if countersign_hashlibs::has_crypt() {
+            return true;
+        }
+        eprintln!("not run: {test}: this machine has no libxcrypt");
+        if let Some(file) = std::env::var_os("COUNTERSIGN_NOT_RUN") {
+            let mut file = std::fs::File::options().append(true).open(file).unwrap();
+            writeln!(file, "{test}\tthis machine has no libxcrypt").unwrap();
+        }
+        false
+    }
+
     /// One recipe of every kind, as cheap as it goes.
     const RECIPES: [Recipe; 6] = [
         Recipe::Argon2id { memory_kib: 8, passes: 1, lanes: 1 },

@@ -117,6 +117,10 @@ impl Match {
 /// What a pool has done and holds. For metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Statistics {
+    /// Threads that compute.
+    pub threads: usize,
+    /// Jobs that may wait.
+    pub queue: usize,
     /// Hashes that the threads have computed, failed ones too.
     pub computed: u64,
     /// Jobs that wait, those that run not counted.
@@ -150,6 +154,8 @@ impl PoolError {
 pub struct HashPool {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
+    /// Jobs that may wait.
+    queue: usize,
     /// Keys are kept as 64 bits under a secret of this pool: no name is stored, and nobody can choose
     /// names that meet.
     keys: std::hash::RandomState,
@@ -209,6 +215,7 @@ impl HashPool {
                 joined: AtomicU64::new(0),
             }),
             threads: Vec::with_capacity(options.threads.get()),
+            queue: options.queue,
             keys: std::hash::RandomState::new(),
         };
         let niceness = options.niceness.min(19);
@@ -380,6 +387,8 @@ impl HashPool {
     pub fn statistics(&self) -> Statistics {
         let shared = &self.shared;
         Statistics {
+            threads: self.threads.len(),
+            queue: self.queue,
             computed: self.computed(),
             waiting: self.waiting(),
             remembered: shared.remembered.load(Relaxed),

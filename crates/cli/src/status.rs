@@ -69,8 +69,13 @@ fn show(status: &Status) {
         None => println!("audit      off"),
     }
     println!(
-        "hashing    {} waiting, {} computed, {} answered from memory ({} kept)",
-        hashing.waiting, hashing.computed, hashing.remembered, hashing.entries
+        "hashing    {} threads, {} of {} waiting, {} computed, {} answered from memory ({} kept)",
+        hashing.threads,
+        hashing.waiting,
+        hashing.queue,
+        hashing.computed,
+        hashing.remembered,
+        hashing.entries
     );
     println!("pending    {}", status.pending);
     if let Some(reload) = &status.reload {

@@ -57,8 +57,14 @@ pub struct ListenerStatus {
 /// The pool of threads that verify slow hashes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HashingStatus {
+    /// Threads that compute.
+    #[serde(default)]
+    pub threads: usize,
     /// Jobs that wait.
     pub waiting: usize,
+    /// How many may wait; one more is told to come later.
+    #[serde(default)]
+    pub queue: usize,
     /// Hashes computed.
     pub computed: u64,
     /// Verifications answered from memory.
@@ -150,7 +156,9 @@ impl Status {
             last_minute: by_end(&engine.metrics, Metrics::last_minute),
             pending: engine.pending.len(),
             hashing: HashingStatus {
+                threads: pool.threads,
                 waiting: pool.waiting,
+                queue: pool.queue,
                 computed: pool.computed,
                 remembered: pool.remembered,
                 entries: pool.entries,
