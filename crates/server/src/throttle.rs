@@ -9,7 +9,11 @@
 //! elsewhere. And a user who has logged in from a network of late is not refused for what others do
 //! there. The same wrong password again is one failure, for that is a mail client and not a guess.
 //!
+//! Guesses under way count as if they were wrong: many at once are no way around.
+//!
 //! Every node counts in memory and shares its counts through the store, some moments later.
+
+mod flights;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -23,6 +27,8 @@ use countersign::{Denial, Guard, GuessEnd, Moment, Reason, Scene};
 use countersign_store::{Changed, Store, StoreError, ThrottleRow};
 use ipnet::IpNet;
 
+use flights::Flights;
+
 /// Distinct wrong proofs that are remembered of a user from an address, as keyed hashes.
 const MARKS: usize = 8;
 /// What is held of users from addresses, and of addresses and networks: each at most so many. The longest
@@ -32,6 +38,8 @@ const ENTRIES: usize = 65_536;
 const AT_HOME: usize = 100_000;
 /// How many failures one exchange with the store brings there.
 const SAID_AT_ONCE: usize = 1_000;
+/// The first delay, in milliseconds.
+const SHORTEST_MS: u64 = 1_000;
 /// Nodes write a little after they count, and their clocks differ.
 const OVERLAP_MS: i64 = 5_000;
 
@@ -98,6 +106,7 @@ pub struct Throttle {
     users: Table,
     sources: Table,
     at_home: quick_cache::sync::Cache<u64, ()>,
+    flights: Flights,
     admitted: AtomicU64,
     wrong: AtomicU64,
     repeated: AtomicU64,
@@ -147,6 +156,7 @@ impl Throttle {
             users: Table::default(),
             sources: Table::default(),
             at_home: quick_cache::sync::Cache::new(AT_HOME),
+            flights: Flights::default(),
             admitted: AtomicU64::new(0),
             wrong: AtomicU64::new(0),
             repeated: AtomicU64::new(0),
@@ -261,6 +271,17 @@ impl Throttle {
         // A row of a node whose clock is wrong holds nobody longer than the rules do.
         let longest = u64::try_from(rules.longest.as_millis()).unwrap_or(u64::MAX);
         (until > now).then(|| (until - now).min(longest))
+    }
+
+    /// How many more wrong guesses a user from an address has before there is a delay.
+    fn free(&self, key: u64, now: u64) -> usize {
+        let rules = self.rules();
+        let window = u64::try_from(rules.window.as_millis()).unwrap_or(u64::MAX);
+        let users = self.users.any().then(|| self.users.read());
+        let entry = users.as_ref().and_then(|users| users.get(&key));
+        let entry = entry.filter(|entry| entry.last.saturating_add(window) >= now);
+        let failures = entry.map_or(0, |entry| entry.failures);
+        usize::try_from(i64::from(rules.user_free).saturating_sub(failures)).unwrap_or(0)
     }
 
     fn count(&self, scene: &Scene<'_>, login: &str, mark: u64) {
@@ -404,13 +425,21 @@ impl Guard for Throttle {
         if !self.enabled.load(Ordering::Relaxed) {
             return Ok(mark);
         }
-        if self.users.any() || self.sources.any() {
-            let source = Source::of(scene.peer.remote);
-            if let Some(wait) = self.delayed(&self.rules(), login, &source, scene.now.steady_ms) {
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                let denial =
-                    Denial::new(Reason::Throttled).retry_after(Duration::from_millis(wait));
-                return Err(denial.because("too many wrong guesses of late"));
+        let (source, now) = (Source::of(scene.peer.remote), scene.now.steady_ms);
+        let refuse = |wait, why| {
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            let denial = Denial::new(Reason::Throttled).retry_after(Duration::from_millis(wait));
+            Err(denial.because(why))
+        };
+        if (self.users.any() || self.sources.any())
+            && let Some(wait) = self.delayed(&self.rules(), login, &source, now)
+        {
+            return refuse(wait, "too many wrong guesses of late");
+        }
+        if mark != 0 {
+            let key = self.key(login, source.address.as_ref());
+            if !self.flights.begin(key, mark, now, || self.free(key, now)) {
+                return refuse(SHORTEST_MS, "too many different guesses at the same time");
             }
         }
         self.admitted.fetch_add(1, Ordering::Relaxed);
@@ -418,6 +447,11 @@ impl Guard for Throttle {
     }
 
     fn ended(&self, scene: &Scene<'_>, login: &str, mark: u64, end: GuessEnd) {
+        // Whoever is counted below is not free of it for a moment in between.
+        let under_way = (mark != 0).then(|| {
+            let source = Source::of(scene.peer.remote);
+            (self.key(login, source.address.as_ref()), mark)
+        });
         match end {
             GuessEnd::Granted => self.right(scene, login),
             GuessEnd::Wrong => {
@@ -427,6 +461,9 @@ impl Guard for Throttle {
                 }
             }
             GuessEnd::Proven | GuessEnd::Undecided => {}
+        }
+        if let Some((key, mark)) = under_way {
+            self.flights.end(key, mark);
         }
     }
 }
@@ -482,7 +519,7 @@ impl Entry {
         if beyond > 0 {
             let doublings = u32::try_from(beyond - 1).unwrap_or(u32::MAX).min(16);
             let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-            self.until = now.saturating_add((1_000_u64 << doublings).min(longest));
+            self.until = now.saturating_add((SHORTEST_MS << doublings).min(longest));
         }
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use countersign::testing::StillWorld;
 use countersign::{
     Answers, BoxExchange, Checker, CredentialKind, Denial, Earlier, Factor, Fault, Guard, GuessEnd,
-    Identity, KindSet, LoginError, Mechanism, Order, Peer, Plaintext, Policy, Portal, Question, Reason,
-    Request, Round, Rule, Scene, Step, Terms, Transport, Verified, When,
+    Identity, KindSet, LoginError, Mechanism, Order, Peer, Plaintext, Policy, Portal, Question,
+    Reason, Request, Round, Rule, Scene, Step, Terms, Transport, Verified, When,
 };
 
 use crate::stage::{Person, Stage, among, ready};

@@ -109,6 +109,41 @@ async fn a_wall_clock_that_steps_holds_nobody_longer_and_lets_nobody_go() {
     }
 }
 
+/// A slow hash takes its time: whoever sends a thousand guesses at once has no more of them looked at than
+/// whoever sends them one after the other.
+#[test]
+fn guesses_at_the_same_time_are_no_way_around_the_delay() {
+    let mut stage = Stage::new();
+    let begin = |stage: &Stage, user: &str, password: &str, from: &str| {
+        stage.with(from, |scene| stage.throttle.admit(scene, user, Some(password.as_bytes())).ok())
+    };
+    let end = |stage: &Stage, mark: u64, end: GuessEnd| {
+        stage.with("192.0.2.1", |scene| stage.throttle.ended(scene, "ada", mark, end));
+    };
+    let at_once = |stage: &Stage| -> Vec<u64> {
+        let all = (0..1000).filter_map(|n| begin(stage, "ada", &n.to_string(), "192.0.2.1"));
+        all.collect()
+    };
+    let marks = at_once(&stage);
+    assert_eq!(marks.len(), 5, "four are free, and the next one brings the delay");
+    // Neither others nor elsewhere are meant, nor a program that opens many connections with one password.
+    assert!(begin(&stage, "bob", "x", "192.0.2.1").is_some());
+    assert!(begin(&stage, "ada", "x", "198.51.100.7").is_some());
+    assert!((0..20).all(|_| begin(&stage, "eve", "same", "192.0.2.1").is_some()));
+    marks.into_iter().for_each(|mark| end(&stage, mark, GuessEnd::Wrong));
+    assert!(begin(&stage, "ada", "right", "192.0.2.1").is_none(), "within the delay");
+    for wait in [1000, 2000, 4000] {
+        stage.wait(wait);
+        let marks = at_once(&stage);
+        assert_eq!(marks.len(), 1, "one after each delay");
+        end(&stage, marks[0], GuessEnd::Wrong);
+    }
+    stage.wait(8000);
+    let right = begin(&stage, "ada", "right", "192.0.2.1").unwrap();
+    end(&stage, right, GuessEnd::Granted);
+    assert_eq!(at_once(&stage).len(), 5, "whoever proved it begins anew");
+}
+
 #[test]
 fn nobody_is_locked_out_of_their_own_network() {
     let stage = Stage::new();
