@@ -26,7 +26,8 @@ fn codes_at_web() -> Policy {
 }
 
 async fn running(policy: Policy) -> Running {
-    let place = Place::with(Wishes { accounts: true, policy, ..Wishes::default() }).await;
+    let place =
+        Place::with(Wishes { accounts: true, policy: Some(policy), ..Wishes::default() }).await;
     let server = Running::over(place, HttpOptions::default()).await;
     for user in ["ada", "root"] {
         let new = NewPassword { password: Secret::from(PASSWORD), must_change: false };

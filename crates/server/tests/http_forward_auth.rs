@@ -139,6 +139,16 @@ async fn envoy_asks_with_its_client_s_method_path_and_query() {
         let path = "/forward-auth-for/group=administrators/app";
         let reply = server.send(method, path, &[("cookie", &cookie)], b"").await;
         assert_eq!(reply.status, 403, "{method}");
+        // The root of the site.
+        for (path, status) in [
+            ("/forward-auth/", 200),
+            ("/forward-auth/?group=nobody", 200),
+            ("/forward-auth-for/group=administrators/", 403),
+            ("/forward-auth-for/group=staff/?group=nobody", 200),
+        ] {
+            let reply = server.send(method, path, &[("cookie", &cookie)], b"").await;
+            assert_eq!(reply.status, status, "{method} {path}");
+        }
     }
     server.stop().await;
 }

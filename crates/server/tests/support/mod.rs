@@ -57,8 +57,8 @@ pub(crate) struct Wishes {
     pub(crate) portal: Option<fn(Portal<ServerRealm>) -> Portal<ServerRealm>>,
     /// Whether the accounts of the store are the checker.
     pub(crate) accounts: bool,
-    /// The policy of the portal.
-    pub(crate) policy: Policy,
+    /// The policy of the portal; absent: what the checkers say.
+    pub(crate) policy: Option<Policy>,
 }
 
 impl Default for Wishes {
@@ -70,7 +70,7 @@ impl Default for Wishes {
             throttled: false,
             portal: None,
             accounts: false,
-            policy: Policy::default(),
+            policy: None,
         }
     }
 }
@@ -128,7 +128,10 @@ impl Place {
             Some(more) => portal.checked_by_shared(more(&store)),
             None => portal,
         };
-        let portal = portal.under(wishes.policy);
+        let portal = match wishes.policy {
+            Some(policy) => portal.under(policy),
+            None => portal,
+        };
         let throttle = Arc::new(Throttle::new(ThrottleRules::default()));
         let portal = match wishes.throttled {
             true => portal.guarded_by(throttle.clone()),

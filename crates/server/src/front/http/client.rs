@@ -29,7 +29,7 @@ pub(super) const FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarde
 
 /// Headers that decide something here or behind us: once at most, under this name only, and not to be
 /// removed on the way.
-const GUARDED: [&str; 12] = [
+const GUARDED: [&str; 13] = [
     "x-forwarded-for",
     "x-forwarded-proto",
     "x-forwarded-host",
@@ -40,6 +40,7 @@ const GUARDED: [&str; 12] = [
     "x-original-method",
     "remote-user",
     "remote-groups",
+    "remote-labels",
     "remote-name",
     "remote-email",
 ];
@@ -227,7 +228,7 @@ fn honest(headers: &HeaderMap) -> Result<(), Problem> {
         let text = name.as_str();
         if text.contains('_') {
             let dashed = text.replace('_', "-");
-            let also = ["authorization", "cookie", "remote-labels"];
+            let also = ["authorization", "cookie"];
             if GUARDED.iter().chain(&also).any(|guarded| *guarded == dashed) {
                 return Err(Problem::bad(format!("`{text}` looks like `{dashed}`, and is none")));
             }
@@ -351,6 +352,8 @@ mod tests {
                 [("x-forwarded-for", "1.2.3.4"), ("X-Forwarded-For", "1.2.3.4")],
                 [("x-forwarded-host", "a"), ("x-forwarded-host", "b")],
                 [("connection", "close, X-Forwarded-Host"), ("a", "b")],
+                [("connection", "Remote-Labels"), ("a", "b")],
+                [("remote_labels", "x"), ("a", "b")],
             ] {
                 assert_eq!(client(remote, &headers), Err(400), "{headers:?}");
             }

@@ -226,7 +226,14 @@ impl std::fmt::Debug for Route {
 }
 
 pub(super) fn router(app: App) -> Router {
-    let add = |router: Router<App>, route: &Route| router.route(route.path, (route.handler)());
+    let add = |router: Router<App>, route: &Route| {
+        let router = router.route(route.path, (route.handler)());
+        // The rest of a path is at least a letter: the root of a site is none.
+        match route.path.strip_suffix("{*path}") {
+            Some(root) => router.route(root, (route.handler)()),
+            None => router,
+        }
+    };
     let parts = app.options.parts;
     let pages = PAGES.iter().filter(|_| parts.serve(Part::Pages));
     let pages = pages.fold(Router::new(), |router, (path, page)| router.route(path, page()));
