@@ -229,7 +229,7 @@ async fn files_beside_the_configuration_are_read_anew() {
     file("site.css", ":root { --accent: #222 }");
     file("key", new);
     assert_eq!(live.reload(site.config(http)).await.unwrap(), ["listen.http.main"]);
-    let status = Status::of(&live);
+    let status = Status::of(live);
     let listener = status.listeners.iter().find(|one| one.name == "http.main").unwrap();
     let here: SocketAddr = listener.address.parse().unwrap();
     assert!(get(here, "/assets/theme.css", "").await.body.contains("#222"));
