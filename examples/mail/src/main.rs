@@ -1,0 +1,257 @@
+//! A POP3 and IMAP server on Maildirs, with whoever checks logins named on its command line.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use countersign::{Mechanism, Plaintext, Policy, Portal, Realm, Terms, Transport};
+use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
+use countersign_example_mail::imap::{self, ImapMailbox};
+use countersign_example_mail::place::{self, Pattern, Places};
+use countersign_example_mail::pop3::{self, Pop3Mailbox};
+use countersign_example_mail::realm::Maildirs;
+use countersign_example_mail::server::{Limits, Server, listen};
+use countersign_example_mail::tls::Tls;
+use countersign_example_mail::wire::Wire;
+use countersign_sasl::{Login, Plain};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// Serve Maildirs over POP3 and IMAP; --auth says who checks logins
+#[derive(Parser)]
+#[command(name = "countersign-example-mail", version)]
+struct Args {
+    /// Serve POP3 here (with --listen: POP3 on the first address, IMAP on the second)
+    #[arg(long, value_name = "ADDRESS")]
+    pop3: Vec<SocketAddr>,
+    /// Serve IMAP here
+    #[arg(long, value_name = "ADDRESS")]
+    imap: Vec<SocketAddr>,
+    /// Serve POP3 in TLS from the beginning here
+    #[arg(long, value_name = "ADDRESS", requires = "tls_cert")]
+    pop3s: Vec<SocketAddr>,
+    /// Serve IMAP in TLS from the beginning here
+    #[arg(long, value_name = "ADDRESS", requires = "tls_cert")]
+    imaps: Vec<SocketAddr>,
+    /// Serve POP3 at this address and IMAP at the next port
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<SocketAddr>,
+    /// Where Maildirs are: a folder, or a path with {user} and {ATTRIBUTE}, such as {home}/Maildir
+    #[arg(long, value_name = "PATH", default_value = "mail")]
+    mail: String,
+    /// A table that says where each Maildir is; --mail is then the folder for relative paths
+    #[arg(long, value_name = "sqlite:PATH")]
+    mailboxes: Option<String>,
+    /// The query of that table: the name is its one parameter
+    #[arg(long, value_name = "SQL", default_value = place::QUERY, requires = "mailboxes")]
+    mailboxes_query: String,
+    /// A certificate chain (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Where passwords may cross the network readable
+    #[arg(long, value_name = "WHERE", default_value = "secured")]
+    plaintext: Where,
+    /// The name of this host in greetings
+    #[arg(long, value_name = "NAME", default_value = "localhost")]
+    host: String,
+    #[command(flatten)]
+    auth: AuthArgs,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Where {
+    /// Everywhere
+    Always,
+    /// Over TLS, and on this machine
+    Secured,
+    /// Nowhere
+    Never,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<(), String> {
+    let parts = Parts::standalone().map_err(|fault| fault.to_string())?;
+    let checkers = args.auth.portal_checkers(&Kinds::built_in(), &takes(), &parts).await;
+    let checkers = checkers.unwrap_or_else(|exit| exit.now());
+    let folder = std::path::absolute(&args.mail).map_err(|e| format!("--mail: {e}"))?;
+    let places = match &args.mailboxes {
+        Some(url) => Places::table(url, &args.mailboxes_query, &folder)
+            .map_err(|error| format!("--mailboxes: {error}"))?,
+        None if args.mail.starts_with('{') => Places::Pattern(Pattern::parse(&args.mail)?),
+        None => Places::Pattern(Pattern::parse(&folder.to_string_lossy())?),
+    };
+    let mail = Arc::new(Maildirs::new(places));
+    let plaintext = match args.plaintext {
+        Where::Always => Plaintext::Always,
+        Where::Secured => Plaintext::Secured,
+        Where::Never => Plaintext::Never,
+    };
+    let terms = Terms { plaintext: Some(plaintext), ..Terms::default() };
+    // One portal for each protocol before the same realm: the same checkers, the same policy.
+    let portal = Portal::new(Arc::clone(&mail)).carried_by(Plain).carried_by(Login);
+    let portal = checkers.into_iter().fold(portal, Portal::checked_by_shared);
+    let portal = portal.under(Policy::of(terms));
+    let tls = match args.tls_cert.as_deref().zip(args.tls_key.as_deref()) {
+        Some((chain, key)) => Some(Arc::new(Tls::load(chain, key)?)),
+        None => None,
+    };
+    let (stop, stopped) = watch::channel(false);
+    let server = |limits: Limits| {
+        Arc::new(Server {
+            portal: portal.before(Arc::clone(&mail)),
+            world: Arc::clone(&parts.world),
+            tls: tls.clone(),
+            host: args.host.clone(),
+            limits,
+            stop: stopped.clone(),
+        })
+    };
+    let (pop3, imap) = (server(Limits::POP3), server(Limits::IMAP));
+    let next = |address: &SocketAddr| {
+        let port = if address.port() == 0 { 0 } else { address.port().wrapping_add(1) };
+        SocketAddr::new(address.ip(), port)
+    };
+    let wanted = [
+        (Protocol::Pop3, false, [args.pop3, args.listen.clone()].concat()),
+        (Protocol::Imap, false, [args.imap, args.listen.iter().map(next).collect()].concat()),
+        (Protocol::Pop3, true, args.pop3s),
+        (Protocol::Imap, true, args.imaps),
+    ];
+    let mut tasks = tokio::task::JoinSet::new();
+    for (protocol, secure, addresses) in wanted {
+        for address in addresses {
+            let socket = TcpListener::bind(address).await;
+            let socket = socket.map_err(|error| format!("{address}: {error}"))?;
+            let local = socket.local_addr().map_err(|error| format!("{address}: {error}"))?;
+            println!("{}{} on {local}", protocol.name(), if secure { "s" } else { "" });
+            match protocol {
+                Protocol::Pop3 => tasks.spawn(listen(
+                    socket,
+                    Arc::clone(&pop3),
+                    pop3::FULL,
+                    move |server, stream, remote| async move {
+                        let Some((wire, peer)) =
+                            welcome(&server, "pop3", stream, remote, secure).await
+                        else {
+                            return;
+                        };
+                        pop3::serve::<_>(&server, wire, peer).await;
+                    },
+                )),
+                Protocol::Imap => tasks.spawn(listen(
+                    socket,
+                    Arc::clone(&imap),
+                    imap::FULL,
+                    move |server, stream, remote| async move {
+                        let Some((wire, peer)) =
+                            welcome(&server, "imap", stream, remote, secure).await
+                        else {
+                            return;
+                        };
+                        imap::serve::<_>(&server, wire, peer).await;
+                    },
+                )),
+            };
+        }
+    }
+    if tasks.is_empty() {
+        return Err("nothing to serve: say where with --listen, --pop3 or --imap".into());
+    }
+    let watching = {
+        let (mail, stopped) = (Arc::clone(&mail), stopped.clone());
+        tokio::spawn(async move { mail.watch(stopped).await })
+    };
+    told_to_end().await?;
+    mail.say(None, "This server ends now");
+    stop.send_replace(true);
+    while tasks.join_next().await.is_some() {}
+    let _ = watching.await;
+    Ok(())
+}
+
+/// What POP3 and IMAP can carry: a name and a password, and SASL's messages. For whoever starts the program with
+/// something else; the protocols themselves ask the portal.
+fn takes() -> Takes {
+    Takes::only([
+        Mechanism::PASSWORD,
+        "bearer",
+        "APOP",
+        "CRAM-MD5",
+        "SCRAM-SHA-1",
+        "SCRAM-SHA-256",
+        "SCRAM-SHA-512",
+        "ANONYMOUS",
+        "EXTERNAL",
+    ])
+}
+
+#[derive(Clone, Copy)]
+enum Protocol {
+    Pop3,
+    Imap,
+}
+
+impl Protocol {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Pop3 => "pop3",
+            Self::Imap => "imap",
+        }
+    }
+}
+
+/// The facts about a connection, in TLS if that is how this port begins.
+async fn welcome<R: Realm<Pop3Mailbox> + Realm<ImapMailbox>>(
+    server: &Server<R>,
+    service: &'static str,
+    stream: tokio::net::TcpStream,
+    remote: SocketAddr,
+    secure: bool,
+) -> Option<(Wire, countersign::Peer)> {
+    let canonical = |address: SocketAddr| -> IpAddr { address.ip().to_canonical() };
+    let local = stream.local_addr().ok().map(canonical);
+    let mut peer = Server::<R>::peer(service, Some(canonical(remote)), local);
+    let wire = Wire::new(stream);
+    if !secure {
+        return Some((wire, peer));
+    }
+    match wire.secure(server.tls.as_deref()?).await {
+        Ok((wire, bindings)) => {
+            peer.transport = Transport::Tls;
+            peer.more.channel_bindings = bindings;
+            Some((wire, peer))
+        }
+        Err(error) => {
+            tracing::info!(service, %remote, "no TLS: {error}");
+            None
+        }
+    }
+}
+
+async fn told_to_end() -> Result<(), String> {
+    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
+    let (mut terminate, mut interrupt) =
+        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
