@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 19] = [
+const INSTALLED: [(&str, &str); 22] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("sasl2-bin", "testsaslauthd"),
@@ -30,6 +30,9 @@ const INSTALLED: [(&str, &str); 19] = [
     ("prometheus", "promtool"),
     ("slapd", "slapd"),
     ("mariadb-server", "mariadbd"),
+    ("fetchmail", "fetchmail"),
+    ("isync", "mbsync"),
+    ("mutt", "mutt"),
 ];
 
 /// Exim cannot be installed beside Postfix, so it is only unpacked. The second package shows

@@ -16,6 +16,7 @@
 mod countersign;
 mod dovecot;
 mod dovecot_mail;
+mod example;
 mod exim;
 pub mod guard;
 mod mariadb;
@@ -39,6 +40,7 @@ mod wire;
 pub use countersign::{Config, Countersign, Profile, binary, command, command_within, user};
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use dovecot_mail::DovecotMail;
+pub use example::{ExampleMail, example};
 pub use exim::Exim;
 pub use mariadb::Mariadb;
 pub use nginx_mail::NginxMail;

@@ -4,6 +4,7 @@
 mod backends;
 mod browser;
 mod disk;
+mod examples_mail;
 mod http;
 mod mail;
 mod mailboxes;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         pages::CASES,
         web::CASES,
         nodes::CASES,
+        examples_mail::CASES,
         disk::CASES,
     ]
     .concat();
