@@ -213,6 +213,18 @@ impl<R> Portal<R> {
     /// The mechanisms that this peer can begin with, carriers included: what the policy lets it use. It is
     /// what a peer could be offered that answers everything.
     pub fn begins(&self, peer: &Peer) -> Vec<String> {
+        self.begins_where(peer, |_| true)
+    }
+
+    /// Those of [`Portal::begins`] that speak one opaque token at a time, carriers included: what a protocol with
+    /// SASL announces to this peer. A mechanism of tokens that is not SASL's (APOP) is known to the protocol
+    /// that has it.
+    pub fn begins_by_token(&self, peer: &Peer) -> Vec<String> {
+        let tokens = KindSet::none().with(CredentialKind::Token);
+        self.begins_where(peer, |own| own.asks == tokens)
+    }
+
+    fn begins_where(&self, peer: &Peer, wanted: impl Fn(&Mechanism) -> bool) -> Vec<String> {
         let way = self.ways.to(peer);
         if way.open().is_err() {
             return Vec::new();
@@ -225,7 +237,8 @@ impl<R> Portal<R> {
             let plan = way.begin(name);
             plan.is_some_and(|p| !p.plaintext || way.plaintext.allows(peer.transport))
         };
-        let own = way.all().filter(|name| usable(name));
+        let own = way.all().filter(|own| wanted(own)).map(|own| &*own.name);
+        let own = own.filter(|name| usable(name));
         let carried = self.carriers.iter().filter(|carrier| usable(carrier.carries()));
         let all = own.chain(carried.map(|carrier| carrier.name()));
         all.filter(|name| way.permits(name)).map(str::to_owned).collect()

@@ -253,9 +253,9 @@ impl Way {
         })
     }
 
-    /// The names of the checkers' own mechanisms.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
-        self.offered.iter().map(|mechanism| &*mechanism.name)
+    /// The checkers' own mechanisms.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Mechanism> {
+        self.offered.iter()
     }
 
     /// What is demanded of this identity.

@@ -7,9 +7,8 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use countersign::{
-    Answers, Challenge, CredentialKind, Denial, Fault, Halt, Identity, Interface, KindSet, Known,
-    LoginError, Mechanism, Peer, Portal, Public, Realm, Reason, Reply, Request, Secret, Session,
-    Verified,
+    Answers, Challenge, Denial, Fault, Halt, Identity, Interface, Known, LoginError, Mechanism,
+    Peer, Portal, Public, Realm, Reason, Reply, Request, Secret, Session, Verified,
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;
@@ -68,13 +67,11 @@ pub enum First {
 
 /// The SASL mechanisms that a peer may begin with, in the portal's order.
 pub fn mechanisms<R>(portal: &Portal<R>, peer: &Peer) -> Vec<String> {
-    let tokens = portal.mechanisms(&KindSet::none().with(CredentialKind::Token));
-    let known = |list: &[String], name: &str| list.iter().any(|n| n.eq_ignore_ascii_case(name));
     let mut names: Vec<String> = Vec::new();
-    for name in portal.begins(peer) {
+    for name in portal.begins_by_token(peer) {
         let usable = !name.eq_ignore_ascii_case(APOP)
             && (!name.eq_ignore_ascii_case(EXTERNAL) || peer.more.external.is_some());
-        if usable && known(&tokens, &name) && !known(&names, &name) {
+        if usable && !names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
             names.push(name.to_ascii_uppercase());
         }
     }

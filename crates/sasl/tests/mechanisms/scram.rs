@@ -150,6 +150,11 @@ fn channel_binding_is_enforced() {
 fn a_connection_without_bindings_is_not_offered_to_bind() {
     let offers = |bindings: &[(&'static str, &[u8])]| {
         let names = portal().begins(&peer(bindings));
+        assert_eq!(
+            names,
+            portal().begins_by_token(&peer(bindings)),
+            "all of these speak in tokens"
+        );
         names.iter().any(|name| name == "SCRAM-SHA-256-PLUS")
     };
     assert!(!offers(&[]));

@@ -348,3 +348,33 @@ async fn nobody_stays_silent_for_ever_and_everybody_is_logged_out_once() {
     assert!(client.served.await.unwrap_err().is_cancelled());
     assert_eq!(stage.mail.sessions(), 0);
 }
+
+/// One realm, two protocols, one mind's shape: both hear, each in its own way.
+#[tokio::test]
+async fn the_realm_tells_pop3_and_imap() {
+    let stage = Stage::new();
+    let mut imap = stage.logged_in().await;
+    let (there, here) = duplex(64 * 1024);
+    let server = Arc::clone(&stage.server);
+    let served = tokio::spawn(async move {
+        let peer = Server::<Arc<Maildirs>>::peer("pop3", None, None);
+        crate::pop3::serve(&server, Wire::new(here), peer).await;
+    });
+    let mut pop3 = Client { there, served };
+    pop3.says("USER ada\r\nPASS countess\r\n").await;
+    pop3.hears("+OK Authentication succeeded, 2 messages").await;
+    assert_eq!(stage.mail.sessions(), 2);
+    assert_eq!(stage.mail.say(Some("eve"), "nobody is there"), 0);
+    assert_eq!(stage.mail.say(Some("ada"), "the disk is full"), 2);
+    pop3.says("NOOP\r\n").await;
+    assert_eq!(pop3.hears("+OK").await, "+OK the disk is full\r\n");
+    let heard = imap.asks("n NOOP").await;
+    assert_eq!(heard, "* OK [ALERT] the disk is full\r\nn OK Done\r\n");
+    // What one protocol removes is gone for the other.
+    imap.asks("s SELECT INBOX").await;
+    pop3.says("DELE 1\r\nQUIT\r\n").await;
+    pop3.hears("+OK Bye").await;
+    pop3.served.await.unwrap();
+    assert_eq!(imap.asks("n NOOP").await, "* 1 EXPUNGE\r\nn OK Done\r\n");
+    assert_eq!(stage.mail.sessions(), 1);
+}

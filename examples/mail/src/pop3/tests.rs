@@ -4,12 +4,16 @@ use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+
 use countersign::testing::StillWorld;
 use countersign::{
-    Denial, Fault, Identity, Logout, Password, PasswordStore, Plaintext, Policy, Portal, Reason,
-    Secret, Terms, Verdict, Verified,
+    Denial, Directory, Fault, Identity, Logout, Password, PasswordStore, Plaintext, Policy, Portal,
+    Reason, Secret, Terms, TextStore, Verdict, Verified,
 };
-use countersign_sasl::{Login, Plain};
+use countersign_sasl::{Decoys, Login, Plain, ScramHash, Stored};
+use hmac::{Hmac, KeyInit, Mac};
+use md5::{Digest, Md5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{Notify, watch};
 
@@ -98,6 +102,24 @@ impl PasswordStore for Known {
     }
 }
 
+/// A store that gives passwords out, for the mechanisms that need them.
+struct Texts;
+
+impl Directory for Texts {
+    async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+        Ok(match login {
+            "ada" => Verdict::Is(Verified::vouch(Identity::named("ada"))),
+            _ => Verdict::UNKNOWN,
+        })
+    }
+}
+
+impl TextStore for Texts {
+    async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
+        Ok((login == "ada").then(|| Secret::from("countess of love")))
+    }
+}
+
 struct Stage {
     there: DuplexStream,
     log: Arc<Log>,
@@ -107,6 +129,14 @@ struct Stage {
 
 impl Stage {
     fn with(plaintext: Plaintext) -> Self {
+        Self::checked(plaintext, Arc::default(), |portal| portal)
+    }
+
+    fn checked(
+        plaintext: Plaintext,
+        world: Arc<StillWorld>,
+        more: impl FnOnce(Portal<Post>) -> Portal<Post>,
+    ) -> Self {
         let log = Arc::new(Log::default());
         let terms = Terms { plaintext: Some(plaintext), ..Terms::default() };
         let portal = Portal::new(Post(Arc::clone(&log)))
@@ -114,11 +144,20 @@ impl Stage {
             .carried_by(Plain)
             .carried_by(Login)
             .under(Policy::of(terms));
+        Self::over(more(portal), log, world, None)
+    }
+
+    fn over(
+        portal: Portal<Post>,
+        log: Arc<Log>,
+        world: Arc<StillWorld>,
+        tls: Option<Arc<crate::tls::Tls>>,
+    ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let server = Server {
             portal,
-            world: Arc::new(StillWorld::default()),
-            tls: None,
+            world,
+            tls,
             host: "mail.test".into(),
             limits: Limits { refusals: 4, ..Limits::POP3 },
             stop: stopped,
@@ -153,6 +192,10 @@ impl Stage {
         }
         String::from_utf8(heard).unwrap()
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn counts(log: &Log) -> (usize, usize) {
@@ -337,4 +380,98 @@ async fn long_lines_and_garbage_are_answered() {
     assert_eq!(heard.matches("-ERR That is no command").count(), 2, "{heard}");
     assert!(heard.contains("-ERR USER needs a name"), "{heard}");
     assert!(heard.contains("-ERR [AUTH] Not by this mechanism"), "{heard}");
+}
+
+/// No mechanism is known here by name but APOP, which is a command.
+#[tokio::test(start_paused = true)]
+async fn whatever_the_checkers_offer_is_offered() {
+    let world = Arc::<StillWorld>::default();
+    let stage = || {
+        Stage::checked(Plaintext::Secured, Arc::clone(&world), |portal| {
+            let decoys = Decoys::new(Secret::from("a key"));
+            let stored = Stored::new("texts", Texts, decoys)
+                .by_derived_scram([ScramHash::Sha256])
+                .by_cram_md5()
+                .by_apop();
+            portal.checked_by(stored)
+        })
+    };
+    let mut client = stage();
+    let greeting = client.hears("\r\n").await;
+    let timestamp = greeting.split(' ').next_back().unwrap().trim_end().to_owned();
+    assert!(timestamp.starts_with('<') && timestamp.ends_with("@mail.test>"), "{greeting}");
+    client.there.write_all(b"CAPA\r\n").await.unwrap();
+    let all = client.hears("\r\n.\r\n").await;
+    // No password in clear text; nothing that binds to a TLS that is not there.
+    assert!(all.contains("\r\nSASL SCRAM-SHA-256 CRAM-MD5\r\n"), "{all}");
+    let digest = Md5::digest(format!("{timestamp}countess of love"));
+    let said = format!("APOP ada {}\r\nQUIT\r\n", hex(&digest));
+    let (heard, log) = client.says(&said).await;
+    assert!(heard.contains("+OK Authentication succeeded"), "{heard}");
+    assert_eq!(counts(&log), (1, 1));
+
+    let mut client = stage();
+    let again = client.hears("\r\n").await;
+    assert!(!again.contains(&timestamp), "never twice");
+    client.there.write_all(format!("APOP ada {}\r\n", hex(&digest)).as_bytes()).await.unwrap();
+    client.hears("-ERR [AUTH] Authentication failed\r\n").await;
+    client.there.write_all(b"APOP nobody 00112233445566778899aabbccddeeff\r\n").await.unwrap();
+    client.hears("-ERR [AUTH] Authentication failed\r\n").await;
+    client.there.write_all(b"AUTH CRAM-MD5\r\n").await.unwrap();
+    let asked = client.hears("\r\n").await;
+    let challenge = BASE64_STANDARD.decode(asked.trim_end().strip_prefix("+ ").unwrap()).unwrap();
+    let mut mac = Hmac::<Md5>::new_from_slice(b"countess of love").unwrap();
+    mac.update(&challenge);
+    let answer = format!("ada {}", hex(&mac.finalize().into_bytes()));
+    let said = format!("{}\r\nQUIT\r\n", BASE64_STANDARD.encode(answer));
+    let (heard, log) = client.says(&said).await;
+    assert!(heard.contains("+OK Authentication succeeded"), "{heard}");
+    assert_eq!(counts(&log), (1, 1));
+}
+
+/// What was said before TLS counts for nothing in it, and what binds to it is offered in it.
+#[tokio::test]
+async fn tls_from_the_middle_on() {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    let tls = Arc::new(crate::tls::Tls::load(&chain, &key).unwrap());
+    let stage = || {
+        let log = Arc::new(Log::default());
+        let decoys = Decoys::new(Secret::from("a key"));
+        let stored = Stored::new("texts", Texts, decoys).by_derived_scram([ScramHash::Sha256]);
+        let portal = Portal::new(Post(Arc::clone(&log))).checked_by(stored);
+        Stage::over(portal, log, Arc::default(), Some(Arc::clone(&tls)))
+    };
+    let mut client = stage();
+    client.there.write_all(b"CAPA\r\n").await.unwrap();
+    let before = client.hears("\r\n.\r\n").await;
+    assert!(before.contains("\r\nSTLS\r\n") && !before.contains("PLUS"), "{before}");
+    client.there.write_all(b"STLS\r\n").await.unwrap();
+    client.hears("Begin TLS\r\n").await;
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+    let name = "localhost".try_into().unwrap();
+    let mut secure = connector.connect(name, client.there).await.unwrap();
+    secure.write_all(b"CAPA\r\nQUIT\r\n").await.unwrap();
+    let mut heard = String::new();
+    // However TLS is ended: what was said is what counts.
+    let _ = secure.read_to_string(&mut heard).await;
+    assert!(heard.contains("\r\nSASL SCRAM-SHA-256-PLUS SCRAM-SHA-256\r\n"), "{heard}");
+    assert!(!heard.contains("STLS") && heard.ends_with("+OK Bye\r\n"), "{heard}");
+    client.served.await.unwrap();
+
+    // Somebody in the middle puts a command there, for after the handshake: nothing comes of it.
+    let (heard, log) = stage().says("STLS\r\nAUTH SCRAM-SHA-256\r\n").await;
+    assert!(heard.ends_with("+OK Begin TLS\r\n"), "{heard}");
+    assert_eq!(counts(&log), (0, 0));
 }
