@@ -1,6 +1,7 @@
 //! `memory`: users with their passwords, in clear text, in the process. For trying things out and for tests.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use countersign::{
     Directory, Fault, Identity, Password, PasswordStore, Secret, TextStore, Verdict, Verified,
@@ -10,7 +11,8 @@ use countersign::{
 /// memory, or the command line that it was started with, has every password.
 #[derive(Clone, Default)]
 pub struct Memory {
-    users: HashMap<Box<str>, Secret>,
+    /// The identity of each is made once: most of a login's allocations.
+    users: HashMap<Box<str>, (Secret, Arc<Identity>)>,
 }
 
 impl Memory {
@@ -29,7 +31,8 @@ impl Memory {
         if self.users.contains_key(&name) {
             return Err(Fault::internal(format!("the user {name} is there twice")));
         }
-        self.users.insert(name, password);
+        let who = Arc::new(Identity::named(&*name));
+        self.users.insert(name, (password, who));
         Ok(())
     }
 
@@ -54,7 +57,7 @@ impl PasswordStore for Memory {
         Ok(match self.users.get(login) {
             None => Verdict::UNKNOWN,
             // In constant time.
-            Some(right) if right == password => vouch(login),
+            Some((right, who)) if right == password => vouch(who),
             Some(_) => Verdict::WRONG,
         })
     }
@@ -62,21 +65,18 @@ impl PasswordStore for Memory {
 
 impl Directory for Memory {
     async fn find(&self, login: &str) -> Result<Verdict, Fault> {
-        Ok(match self.users.contains_key(login) {
-            true => vouch(login),
-            false => Verdict::UNKNOWN,
-        })
+        Ok(self.users.get(login).map_or(Verdict::UNKNOWN, |(_, who)| vouch(who)))
     }
 }
 
 impl TextStore for Memory {
     async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
-        Ok(self.users.get(login).cloned())
+        Ok(self.users.get(login).map(|(password, _)| password.clone()))
     }
 }
 
-fn vouch(login: &str) -> Verdict {
-    Verdict::Is(Verified::vouch(Identity::named(login)))
+fn vouch(who: &Arc<Identity>) -> Verdict {
+    Verdict::Is(Verified::vouch(Arc::clone(who)))
 }
 
 /// Without names: a list of accounts is nobody's business either.

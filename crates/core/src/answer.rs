@@ -65,6 +65,11 @@ impl Answers {
         self.0.push((name.into(), answer.into()));
     }
 
+    /// Adds these after those that there are.
+    pub(crate) fn append(&mut self, mut more: Self) {
+        self.0.append(&mut more.0);
+    }
+
     /// The answer of that name, if it is there.
     pub fn find(&self, name: &str) -> Option<&Answer> {
         self.0.iter().find(|(n, _)| n == name).map(|(_, answer)| answer)

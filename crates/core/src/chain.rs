@@ -255,6 +255,20 @@ impl Chain {
 }
 
 impl Exchange for Chain {
+    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
+        let asked = self.plan.checkers.first()?;
+        let followed = asked.results.only_unknown_goes_on() && !self.is_last();
+        let scene = &Scene { followed, challenged: None, ..*scene };
+        // One that cannot be begun is begun again in the step, which knows what that comes to.
+        let mut exchange = asked.checker.begin(&self.plan.mechanism, scene).ok()?;
+        let round = exchange.opens(scene);
+        self.current = Some(exchange);
+        if let (Some(round), false) = (&round, self.is_last()) {
+            self.state().asked = Some(Arc::clone(round));
+        }
+        round
+    }
+
     async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
         self.remember(&answers);
         loop {

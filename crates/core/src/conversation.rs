@@ -246,7 +246,12 @@ impl Conversation {
             carries: None,
             challenged: None,
         };
-        let step = exchange.step(answers, &scene).await;
+        // Nothing was asked yet: it may know its first round at once.
+        let opening = if self.number == 0 { exchange.opens(&scene) } else { None };
+        let step = match opening {
+            Some(round) => Ok(Step::Ask(round)),
+            None => exchange.step(answers, &scene).await,
+        };
         self.claimed = claimed;
         match step? {
             Step::Ask(round) => Ok(self.ask(exchange, round)),

@@ -16,6 +16,15 @@ use crate::{Answers, Denial, Fault, Identity, Reason, Round, Scene, Verified};
 /// [`script`](crate::script()). Run it in a [`Conversation`](crate::Conversation), which enforces every
 /// rule that an exchange may then rely on.
 pub trait Exchange: Send + 'static {
+    /// The first round, where it is known without waiting for anything: what the first step would ask. Whoever
+    /// runs an exchange calls it once, before the first step, and given a round makes that step no more.
+    ///
+    /// It spares most logins a future. An exchange need not have it.
+    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
+        let _ = scene;
+        None
+    }
+
     /// Goes on with the answers to the last round.
     fn step(
         &mut self,
@@ -72,6 +81,10 @@ impl BoxExchange {
 }
 
 impl Exchange for BoxExchange {
+    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
+        self.0.opens_erased(scene)
+    }
+
     async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
         self.0.step_erased(answers, scene).await
     }
@@ -86,10 +99,15 @@ impl std::fmt::Debug for BoxExchange {
 type StepFuture<'a> = Pin<Box<dyn Future<Output = Result<Step, Fault>> + Send + 'a>>;
 
 trait Erased: Send + 'static {
+    fn opens_erased(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>>;
     fn step_erased<'a>(&'a mut self, answers: Answers, scene: &'a Scene<'a>) -> StepFuture<'a>;
 }
 
 impl<E: Exchange> Erased for E {
+    fn opens_erased(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
+        self.opens(scene)
+    }
+
     fn step_erased<'a>(&'a mut self, answers: Answers, scene: &'a Scene<'a>) -> StepFuture<'a> {
         Box::pin(self.step(answers, scene))
     }

@@ -68,17 +68,23 @@ impl Known {
     /// What kinds a text may answer is checked here: a question that wants yes or no is answered only by
     /// a [`Answer::Confirmed`], so no file or environment variable ever trusts a host.
     pub fn pick(&mut self, round: &Round) -> Option<Answers> {
-        let fits = |question: &&Question| {
-            may_be_asked_for(question)
-                && self.answers.find(&question.name).is_some_and(|a| question.check(a).is_ok())
-        };
-        let chosen: Vec<_> = round.questions.iter().filter(fits).collect();
-        let probe: Answers = chosen
-            .iter()
-            .filter_map(|q| Some((q.name.clone(), self.answers.find(&q.name)?.clone())))
-            .collect();
-        round.accept(probe).ok()?;
-        chosen.iter().map(|q| Some((q.name.clone(), self.answers.take(&q.name)?))).collect()
+        let mut chosen = Answers::new();
+        for question in &round.questions {
+            let fits = |answer: &Answer| question.check(answer).is_ok();
+            if may_be_asked_for(question)
+                && self.answers.find(&question.name).is_some_and(fits)
+                && let Some(answer) = self.answers.take(&question.name)
+            {
+                chosen.push(question.name.clone(), answer);
+            }
+        }
+        if round.fits(&chosen).is_ok() {
+            return Some(chosen);
+        }
+        // First again, so that of two with one name the first stays it.
+        chosen.append(std::mem::replace(&mut self.answers, Answers::new()));
+        self.answers = chosen;
+        None
     }
 
     /// Whether nothing is left to give.

@@ -213,6 +213,21 @@ impl Round {
     /// the limits, and with every required one present. Absent answers with a default are filled in,
     /// except those of alternatives that the peer did not choose.
     pub fn accept(&self, mut answers: Answers) -> Result<Answers, Misuse> {
+        self.fits(&answers)?;
+        if self.questions.iter().all(|question| question.default.is_none()) {
+            return Ok(answers);
+        }
+        let chosen = self.chosen(&answers).map(|group| group.id.clone());
+        for question in self.questions.iter().filter(|q| q.belongs_to(chosen.as_deref())) {
+            if let (None, Some(answer)) = (answers.find(&question.name), question.by_default()) {
+                answers.push(question.name.clone(), answer);
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The same, without taking them.
+    pub(crate) fn fits(&self, answers: &Answers) -> Result<(), Misuse> {
         for (index, (name, answer)) in answers.iter().enumerate() {
             let question = self
                 .question(name)
@@ -222,17 +237,14 @@ impl Round {
             }
             question.check(answer)?;
         }
-        // Before defaults are filled in: a default completes a choice of the peer's, it never makes one.
-        let chosen = self.chosen(&answers).map(|group| &*group.id);
-        let asked = |q: &&Question| q.group.is_none() || q.group.as_deref() == chosen;
-        for question in self.questions.iter().filter(asked) {
-            if let (None, Some(default)) = (answers.find(&question.name), &question.default)
-                && let Some(answer) = question.default_answer(default)
-            {
-                answers.push(question.name.clone(), answer);
-            }
+        // By what the peer gave: a default completes a choice of the peer's, it never makes one.
+        let chosen = self.chosen(answers).map(|group| &*group.id);
+        for question in self.questions.iter().filter(|q| q.belongs_to(chosen)) {
             let may_be_absent = question.optional || question.kind == CredentialKind::Trust;
-            if !may_be_absent && answers.find(&question.name).is_none() {
+            if !may_be_absent
+                && answers.find(&question.name).is_none()
+                && question.by_default().is_none()
+            {
                 return Err(Misuse::Missing { question: question.name.to_string() });
             }
         }
@@ -240,7 +252,7 @@ impl Round {
             let groups = self.groups.iter().map(|g| &*g.id).collect::<Vec<_>>().join(", ");
             return Err(Misuse::NoGroup { groups });
         }
-        Ok(answers)
+        Ok(())
     }
 
     fn in_group<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Question> {
@@ -370,7 +382,8 @@ impl Question {
 
     /// The default as an answer; `None` when it does not fit its own question, so that an exchange may
     /// rely on every answer that it sees.
-    fn default_answer(&self, default: &str) -> Option<Answer> {
+    fn by_default(&self) -> Option<Answer> {
+        let default = self.default.as_deref()?;
         let answer = match self.kind.shape() {
             Shape::Value => Answer::from(default),
             // Saying yes is never a default.
@@ -378,6 +391,11 @@ impl Question {
             Shape::Option => Answer::Choice(default.parse().ok()?),
         };
         self.check(&answer).is_ok().then_some(answer)
+    }
+
+    /// Whether it is asked of whoever chose this group, or none.
+    fn belongs_to(&self, chosen: Option<&str>) -> bool {
+        self.group.is_none() || self.group.as_deref() == chosen
     }
 }
 

@@ -240,6 +240,11 @@ struct PasswordExchange<S> {
 }
 
 impl<S: PasswordStore> Exchange for PasswordExchange<S> {
+    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
+        self.asked = true;
+        Some(password_round(scene))
+    }
+
     async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
         if !std::mem::replace(&mut self.asked, true) {
             return Ok(Step::Ask(password_round(scene)));

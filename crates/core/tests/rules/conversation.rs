@@ -447,3 +447,54 @@ fn names_and_values_count_to_the_last_byte() {
         assert_eq!(conversation.is_over(), fits, "the round stays open for a better answer");
     }
 }
+
+/// Knows its first round at once, or says that it does not, and notes what it is called for.
+struct Opening {
+    at_once: bool,
+    calls: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Exchange for Opening {
+    fn opens(&mut self, _: &Scene<'_>) -> Option<Arc<Round>> {
+        self.calls.lock().unwrap().push("opens");
+        self.at_once.then(|| Arc::new(Round::of([countersign::Question::password()])))
+    }
+
+    async fn step(&mut self, answers: Answers, _: &Scene<'_>) -> Result<Step, Fault> {
+        let first = answers.is_empty();
+        self.calls.lock().unwrap().push(if first { "first" } else { "answered" });
+        Ok(match first {
+            true => Step::ask(Round::of([countersign::Question::password()])),
+            false => Step::Grant(Verified::vouch(Identity::named("ada"))),
+        })
+    }
+}
+
+#[test]
+fn a_round_that_is_known_at_once_takes_the_place_of_the_first_step() {
+    for (at_once, expected) in
+        [(true, &["opens", "answered"][..]), (false, &["opens", "first", "answered"])]
+    {
+        let calls = Arc::new(Mutex::new(Vec::new()));
+        let exchange = BoxExchange::new(Opening { at_once, calls: Arc::clone(&calls) });
+        let world = StillWorld::default();
+        let peer = Arc::new(Peer::new("test", KindSet::all()));
+        let begun = Conversation::begin(exchange, peer, None, &Bounds::CONNECTION, &world);
+        let (mut conversation, reply) = ready(begun).unwrap();
+        let Reply::Ask(ask) = reply else { panic!("no round") };
+        let reply = ready(conversation.answer(ask.number, password("x"), &world)).unwrap();
+        assert!(matches!(reply, Reply::Granted(_)));
+        assert_eq!(*calls.lock().unwrap(), expected);
+    }
+}
+
+#[test]
+fn a_peer_that_cannot_answer_is_refused_also_when_the_round_is_known_at_once() {
+    let calls = Arc::new(Mutex::new(Vec::new()));
+    let exchange = BoxExchange::new(Opening { at_once: true, calls });
+    let peer = Arc::new(Peer::new("test", KindSet::none()));
+    let world = StillWorld::default();
+    let begun = Conversation::begin(exchange, peer, None, &Bounds::CONNECTION, &world);
+    let (_, reply) = ready(begun).unwrap();
+    assert!(matches!(reply, Reply::Denied(denial) if denial.reason == Reason::Unsupported));
+}

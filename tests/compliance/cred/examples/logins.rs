@@ -7,15 +7,17 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use countersign::testing::{StillWorld, now_or_never};
+use countersign::testing::now_or_never;
 use countersign::{
-    Answers, Checker, Denial, Fault, Identity, Interface, KindSet, Known, Mechanism, Password,
-    PasswordStore, Peer, Portal, Realm, Request, Secret, Session, Verdict, Verified,
+    Answers, Checker, Denial, Identity, Interface, KindSet, Known, Mechanism, Peer, Portal, Realm,
+    Request, Secret, Session, Verified,
 };
 use countersign_checkers::file::File;
 use countersign_checkers::hash::Accept;
+use countersign_checkers::memory::Memory;
 use countersign_checkers::passwd_file::Format;
 use countersign_checkers::pool::{HashPool, PoolOptions};
+use countersign_checkers::world::SystemWorld;
 use rustix::time::{ClockId, clock_gettime};
 
 const USERS: usize = 1000;
@@ -25,7 +27,7 @@ struct Mailbox;
 
 impl Interface for Mailbox {
     const NAME: &'static str = "mailbox";
-    type Avatar = Arc<str>;
+    type Avatar = Arc<Identity>;
     type Mind = ();
 }
 
@@ -33,24 +35,7 @@ struct Mail;
 
 impl Realm<Mailbox> for Mail {
     async fn admit(&self, who: &Verified<Identity>, _: ()) -> Result<Session<Mailbox>, Denial> {
-        let name = who.subject.name().unwrap_or_default();
-        Ok(Session::new(Box::new(name.into())))
-    }
-}
-
-/// The same users as those of the file.
-struct Users(Vec<(String, Secret, Arc<Identity>)>);
-
-impl PasswordStore for Users {
-    async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
-        // `u1` is the first.
-        let number = login.strip_prefix('u').and_then(|digits| digits.parse::<usize>().ok());
-        let known = number.and_then(|number| self.0.get(number.checked_sub(1)?));
-        Ok(match known.filter(|(name, ..)| name == login) {
-            None => Verdict::UNKNOWN,
-            Some((_, secret, _)) if secret != password => Verdict::WRONG,
-            Some((.., who)) => Verdict::Is(Verified::vouch(Arc::clone(who))),
-        })
+        Ok(Session::new(Box::new(who.shared())))
     }
 }
 
@@ -62,13 +47,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let time = Duration::from_secs_f64(seconds.parse()?);
     match (case.as_str(), file) {
         ("memory", []) => {
-            let user = |number| {
-                let name = format!("u{number}");
-                let who = Arc::new(Identity::named(name.clone()));
-                (name, Secret::from(format!("secret{number}")), who)
-            };
-            let users = Users((1..=USERS).map(user).collect());
-            measure(Password::new("memory", users), USERS, time)
+            let mut memory = Memory::dangerous();
+            for number in 1..=USERS {
+                memory.add(format!("u{number}"), Secret::from(format!("secret{number}")))?;
+            }
+            measure(memory.checker("memory"), USERS, time)
         }
         ("file" | "file-cached", [file]) => {
             let accept = Accept { allow_plain: true, ..Accept::default() };
@@ -88,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn measure(checker: impl Checker, users: usize, time: Duration) -> Result<(), Box<dyn Error>> {
     let portal = Portal::new(Mail).checked_by(checker);
-    let world = StillWorld::default();
+    let world = SystemWorld::new();
     let peer = Arc::new(Peer::new("pop3", KindSet::all()));
     let names: Vec<_> =
         (1..=users).map(|number| (format!("u{number}"), format!("secret{number}"))).collect();
@@ -99,7 +82,7 @@ fn measure(checker: impl Checker, users: usize, time: Duration) -> Result<(), Bo
         let mut known = Known::new(answers);
         let login = portal.login::<Mailbox>(request, &mut known, (), &world);
         match now_or_never(login) {
-            Some(Ok(session)) if **session.avatar() == **name => Ok(()),
+            Some(Ok(session)) if session.avatar().subject.name() == Some(name) => Ok(()),
             Some(outcome) => Err(format!("{name}: {outcome:?}")),
             None => Err(format!("{name}: nothing here waits")),
         }
