@@ -167,7 +167,8 @@ impl Sessions {
         let copy = (since < BELIEVED_MS).then(|| self.copies.get(&key)).flatten();
         let found = match copy {
             Some(live) => self.as_of_now(key, live, epoch, now).await?,
-            None => self.load(key, &token_hash(token), epoch, now).await?,
+            // What the store needs room for is not made room for where it is not asked.
+            None => Box::pin(self.load(key, &token_hash(token), epoch, now)).await?,
         };
         if let Some(live) = &found {
             self.note_use(live, now.unix);
@@ -249,7 +250,7 @@ impl Sessions {
     ) -> Result<Option<Arc<LiveSession>>, StoreError> {
         let account = match self.store.cached(&live.record.subject) {
             Some(account) => account,
-            None => self.account(&live.record.subject).await?,
+            None => Box::pin(self.account(&live.record.subject)).await?,
         };
         let account = account.as_deref();
         if !live.is_good(account, now) {

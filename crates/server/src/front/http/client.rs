@@ -226,7 +226,7 @@ pub(super) fn canonical_host(value: &HeaderValue) -> Option<String> {
 fn honest(headers: &HeaderMap) -> Result<(), Problem> {
     for name in headers.keys() {
         let text = name.as_str();
-        if text.contains('_') {
+        if text.as_bytes().contains(&b'_') {
             let dashed = text.replace('_', "-");
             let also = ["authorization", "cookie"];
             if GUARDED.iter().chain(&also).any(|guarded| *guarded == dashed) {

@@ -164,13 +164,13 @@ async fn reply(
     };
     let mut reply = match client {
         Ok(client) if routes::is_direct(app, &request) => {
-            return within(limit, forward_auth::direct(app, &client, &request))
+            return within(limit, pin!(forward_auth::direct(app, &client, &request)))
                 .await
                 .unwrap_or_else(|| Problem::too_slow().into());
         }
         Ok(client) => {
             request.extensions_mut().insert(client);
-            match within(limit, router.call(request)).await {
+            match within(limit, pin!(router.call(request))).await {
                 Some(Ok(reply)) => reply,
                 Some(Err(never)) => match never {},
                 None => Problem::too_slow().into(),
@@ -186,9 +186,9 @@ async fn reply(
     reply
 }
 
-/// What some work comes to, unless it takes too long. The clock is asked only about what has to wait.
-async fn within<T>(limit: Duration, work: impl Future<Output = T>) -> Option<T> {
-    let mut work = pin!(work);
+/// What some work comes to, unless it takes too long. The clock is asked only about what has to wait, and the
+/// work, which has room for all that may become of a request, stays where it is.
+async fn within<T>(limit: Duration, mut work: Pin<&mut impl Future<Output = T>>) -> Option<T> {
     match poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
         Poll::Ready(done) => Some(done),
         Poll::Pending => tokio::time::timeout(limit, work).await.ok(),

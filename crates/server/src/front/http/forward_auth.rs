@@ -199,7 +199,8 @@ async fn asker(
         && let Some(basic) = basic(headers)
     {
         let Some((user, password)) = basic else { return Err(No::Unknown(None)) };
-        return by_password(app, client, wanted, user, password).await;
+        // Out of the way of the others, whose future would be as large.
+        return Box::pin(by_password(app, client, wanted, user, password)).await;
     }
     let token = bearer_token(headers).filter(|token| crate::sessions::is_token(token));
     let Some(token) = token.or_else(|| cookies.read(SESSION, headers)) else {
