@@ -45,8 +45,6 @@ pub(crate) fn measure(effort: &Effort) -> Outcome<Vec<Figures>> {
         }
     }
     let cached = many.start(CACHES)?;
-    // One login, so that what is made once is there.
-    cached.load(&mut random, Duration::from_millis(1))?;
     let idle = resident(&cached)?;
     let mut cachings = Vec::new();
     for _ in 0..effort.rounds {
