@@ -10,9 +10,10 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 22] = [
+const INSTALLED: [(&str, &str); 23] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
+    ("gsasl", "gsasl"),
     ("sasl2-bin", "testsaslauthd"),
     ("dovecot-core", "dovecot"),
     ("dovecot-sqlite", "/usr/lib/dovecot/modules/libdriver_sqlite.so"),

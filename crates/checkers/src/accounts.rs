@@ -8,14 +8,17 @@ use countersign::{
     FaultKind, Feedback, Identity, Level, Mechanism, PASSWORD, Question, Reason, Round, Scene,
     Secret, Step, Text, Verdict, Verified, World, login_name, not_offered, password_round,
 };
-use countersign_sasl::{EXTERNAL, External};
+use countersign_sasl::{Decoys, EXTERNAL, External};
 use countersign_store::{Account, Credential, CredentialType, Store, StoreError};
 
+mod keys;
 mod otp;
 #[cfg(feature = "passkeys")]
 mod passkey;
 mod uses;
 
+pub use self::keys::KeptKeys;
+use self::keys::ScramExchange;
 pub use self::otp::OTP;
 use self::otp::OtpExchange;
 #[cfg(feature = "passkeys")]
@@ -65,6 +68,9 @@ struct Shared {
     rehashing: Mutex<BTreeSet<i64>>,
     factors: Factors,
     uses: Uses,
+    kept_keys: KeptKeys,
+    /// What users are shown that do not exist; made at the first login that needs it.
+    decoys: tokio::sync::OnceCell<Arc<Decoys>>,
 }
 
 impl Accounts {
@@ -91,7 +97,19 @@ impl Accounts {
         let rehashing = Mutex::default();
         let factors = Factors::new(store.clone(), Arc::clone(&world));
         let uses = Uses::default();
-        let shared = Shared { store, pool, world, recipe, accept, decoy, rehashing, factors, uses };
+        let shared = Shared {
+            store,
+            pool,
+            world,
+            recipe,
+            accept,
+            decoy,
+            rehashing,
+            factors,
+            uses,
+            kept_keys: KeptKeys::none(),
+            decoys: tokio::sync::OnceCell::new(),
+        };
         Ok(Self {
             name: name.into(),
             mechanisms: vec![PASSWORD.clone(), EXTERNAL.clone(), OTP.clone()],
@@ -99,6 +117,19 @@ impl Accounts {
             #[cfg(feature = "passkeys")]
             passkeys: None,
         })
+    }
+
+    /// The same, keeping keys of passwords for these SCRAM mechanisms, and offering them. To be said before any
+    /// login.
+    #[must_use]
+    pub fn keeping(mut self, kept_keys: KeptKeys) -> Self {
+        if let Some(shared) = Arc::get_mut(&mut self.shared) {
+            for hash in &kept_keys.hashes {
+                self.mechanisms.extend([hash.description(true), hash.description(false)]);
+            }
+            shared.kept_keys = kept_keys;
+        }
+        self
     }
 
     /// The same, asking for the passkeys of a site as well.
@@ -138,6 +169,9 @@ impl Checker for Accounts {
         }
         if EXTERNAL.is(mechanism) {
             return Ok(External::exchange(shared));
+        }
+        if let Some(exchange) = ScramExchange::begin(&shared, mechanism) {
+            return Ok(exchange);
         }
         Err(not_offered(&self.name, mechanism))
     }
@@ -284,7 +318,7 @@ impl PasswordExchange {
         }
         if !account.must_change {
             if found != Match::Remembered {
-                self.shared.rehash(credential, password, &account.name);
+                self.shared.renew(&account, credential, password);
             }
             let who = Verified::vouch(identity(&account));
             return Step::Grant(who.lacking(lacking(&account)));
@@ -330,7 +364,7 @@ impl PasswordExchange {
         }
         let mut salt = [0; 16];
         scene.world.fill(&mut salt);
-        let hash = match shared.pool.create(shared.recipe, new, salt, name).await {
+        let hash = match shared.pool.create(shared.recipe, new.clone(), salt, name).await {
             Ok(hash) => Secret::from(hash.expose_text()),
             // Whoever chose the recipe chose its limits; the person can only choose another password.
             Err(PoolError::Hash(HashError::Password { reason, .. })) => {
@@ -351,6 +385,7 @@ impl PasswordExchange {
             let denial = denial.because("the account was changed during this login");
             return Ok(Step::Deny(denial).claiming(name));
         }
+        shared.keep_keys(name, hash, new);
         Ok(Step::Grant(Verified::vouch(identity(&proven.account))))
     }
 
@@ -412,17 +447,26 @@ impl Shared {
         Ok(())
     }
 
-    /// Replaces a hash that is weaker than a new one would be. Beside the login, which need not wait.
-    fn rehash(self: &Arc<Self>, credential: &Credential, password: Secret, name: &str) {
-        let text = credential.data.to_str().unwrap_or_default();
-        let Ok(hash) = Hash::parse(text, &self.accept) else { return };
-        if !hash.outdated(&self.recipe) {
-            return;
-        }
+    /// Makes anew, of a password that was right, what is weaker than it would be now, or is missing: its hash,
+    /// or else keys. Beside the login, which need not wait.
+    fn renew(self: &Arc<Self>, account: &Account, credential: &Credential, password: Secret) {
         // It can wait for the next login; those who log in cannot.
         if self.pool.waiting() > LEISURE {
             return;
         }
+        let text = credential.data.to_str().unwrap_or_default();
+        let Ok(hash) = Hash::parse(text, &self.accept) else { return };
+        if hash.outdated(&self.recipe) {
+            return self.rehash(credential, password, &account.name);
+        }
+        // Keys are good everywhere and for ever, so the password must be.
+        let everywhere = credential.scope.is_none() && credential.expires.is_none();
+        if everywhere && self.kept_keys.lack(account) {
+            self.keep_keys(&account.name, credential.data.clone(), password);
+        }
+    }
+
+    fn rehash(self: &Arc<Self>, credential: &Credential, password: Secret, name: &str) {
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         let Some(busy) = Rehashing::begin(self, credential.id) else { return };
         let mut salt = [0; 16];

@@ -10,13 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use countersign::{
-    Denial, Fault, FaultKind, Identity, Password, PasswordStore, Reason, Secret, Verdict, Verified,
+    Denial, Directory, Fault, FaultKind, Identity, Password, PasswordStore, Reason, Secret,
+    TextStore, Verdict, Verified, World,
 };
+use countersign_sasl::Stored;
 use zeroize::Zeroizing;
 
 use crate::hash::{Accept, Cost, Hash};
 use crate::passwd_file::{Effect, Entry, Format, MAX_FILE, PasswdFile};
 use crate::pool::{HashPool, Match};
+use crate::readable;
 
 /// How often a login looks whether the file has changed: a look costs a system call.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -120,6 +123,12 @@ impl File {
         Password::new(name, self)
     }
 
+    /// The same, which offers as well what needs the password itself, for the users whose line has it readable:
+    /// CRAM-MD5, APOP, SCRAM and HTTP Digest. A file without any has no use for it.
+    pub fn readable(self, name: impl Into<String>, world: &dyn World) -> Stored<Self> {
+        readable::checker(name, self, world)
+    }
+
     /// How many users it has.
     pub fn len(&self) -> usize {
         self.inner.state().loaded.users.len()
@@ -168,10 +177,7 @@ impl PasswordStore for File {
         if !self.verify(hash, login, password).await? {
             return Ok(Verdict::WRONG);
         }
-        Ok(match restriction(&entry) {
-            None => Verdict::Is(Verified::vouch(entry.identity(|| identity(&entry)))),
-            Some(field) => Verdict::Not(not_enforced(field)),
-        })
+        Ok(found(&entry))
     }
 
     async fn spend(&self, login: &str, password: &Secret) -> Result<(), Fault> {
@@ -181,6 +187,22 @@ impl PasswordStore for File {
             let _ = self.verify(decoy, login, password).await?;
         }
         Ok(())
+    }
+}
+
+impl Directory for File {
+    async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+        let loaded = self.current().await?;
+        let Some(entry) = loaded.users.find(login) else { return Ok(Verdict::UNKNOWN) };
+        Ok(found(&entry))
+    }
+}
+
+impl TextStore for File {
+    async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
+        let loaded = self.current().await?;
+        let entry = loaded.users.find(login);
+        Ok(entry.and_then(|entry| entry.hash()?.password_text()))
     }
 }
 
@@ -357,6 +379,14 @@ fn commonest(users: &PasswdFile) -> Option<Hash> {
     }
     let commonest = schemes.into_values().max_by_key(|(count, first, _)| (*count, *first));
     commonest.map(|(_, _, hash)| hash.clone())
+}
+
+/// Who a line stands for, once it is proven, or why nobody.
+fn found(entry: &Entry<'_>) -> Verdict {
+    match restriction(entry) {
+        None => Verdict::Is(Verified::vouch(entry.identity(|| identity(entry)))),
+        Some(field) => Verdict::Not(not_enforced(field)),
+    }
 }
 
 /// The field of a line that would have to be enforced.

@@ -168,6 +168,11 @@ impl Hash {
         self.0.scheme()
     }
 
+    /// The password, where it is no hash at all but the password.
+    pub(crate) fn password_text(&self) -> Option<Secret> {
+        (self.0.scheme() == "PLAIN").then(|| Secret::from(self.0.data()))
+    }
+
     /// What tells this hash from every other one: the scheme, then [`Family::each_part`].
     pub(crate) fn each_part(&self, mut part: impl FnMut(&[u8])) {
         part(self.0.scheme().as_bytes());

@@ -17,6 +17,7 @@ pub mod memory;
 mod name;
 pub mod passwd_file;
 pub mod pool;
+mod readable;
 #[cfg(feature = "sql")]
 pub mod sql;
 pub mod world;

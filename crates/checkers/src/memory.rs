@@ -5,7 +5,11 @@ use std::sync::Arc;
 
 use countersign::{
     Directory, Fault, Identity, Password, PasswordStore, Secret, TextStore, Verdict, Verified,
+    World,
 };
+use countersign_sasl::Stored;
+
+use crate::readable;
 
 /// Users with their passwords in clear text. **Not for anything that matters:** whoever reads the process's
 /// memory, or the command line that it was started with, has every password.
@@ -49,6 +53,11 @@ impl Memory {
     /// The checker of that name over these users.
     pub fn checker(self, name: impl Into<String>) -> Password<Self> {
         Password::new(name, self)
+    }
+
+    /// The same, which offers as well what needs the password itself: CRAM-MD5, APOP, SCRAM and HTTP Digest.
+    pub fn readable(self, name: impl Into<String>, world: &dyn World) -> Stored<Self> {
+        readable::checker(name, self, world)
     }
 }
 

@@ -182,6 +182,11 @@ impl<S: PasswordStore> Password<S> {
     pub fn new(name: impl Into<String>, store: S) -> Self {
         Self { name: name.into(), store: Arc::new(store) }
     }
+
+    /// The exchange alone, for a checker that offers `password` beside other mechanisms.
+    pub fn exchange(store: Arc<S>) -> BoxExchange {
+        BoxExchange::new(PasswordExchange { store, asked: false })
+    }
 }
 
 impl<S: PasswordStore> Checker for Password<S> {
@@ -197,7 +202,7 @@ impl<S: PasswordStore> Checker for Password<S> {
         if !PASSWORD.is(mechanism) {
             return Err(not_offered(&self.name, mechanism));
         }
-        Ok(BoxExchange::new(PasswordExchange { store: Arc::clone(&self.store), asked: false }))
+        Ok(Self::exchange(Arc::clone(&self.store)))
     }
 }
 

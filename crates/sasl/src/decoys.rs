@@ -1,6 +1,6 @@
 //! What is shown of users that do not exist: the same at every try, on every node, and after a restart.
 
-use countersign::{DigestAlgorithm, ScramKeys, Secret};
+use countersign::{DigestAlgorithm, ScramKeys, Secret, World};
 use hmac::Hmac;
 use sha2::Sha256;
 
@@ -24,6 +24,14 @@ impl Decoys {
     /// word about [`Decoys::with_iterations`], they have as few as RFC 7677 allows.
     pub fn new(key: Secret) -> Self {
         Self { key, iterations: ScramHash::FEWEST_ITERATIONS }
+    }
+
+    /// Decoys of a key that nobody has, and that is gone with the process. For stores whose users' salts are
+    /// made of it as well ([`Derived`](crate::Derived)): all of them change together.
+    pub fn random(world: &dyn World) -> Self {
+        let mut key = [0; 32];
+        world.fill(&mut key);
+        Self::new(Secret::from(&key[..]))
     }
 
     /// The same, with the iteration count that keys are made with here.

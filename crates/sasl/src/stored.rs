@@ -4,22 +4,17 @@ use std::fmt;
 use std::sync::Arc;
 
 use countersign::{
-    BoxExchange, Checker, DigestStore, Directory, Fault, Mechanism, Scene, ScramStore, TextStore,
-    not_offered,
+    BoxExchange, Checker, DigestStore, Directory, Fault, Mechanism, PASSWORD, Password,
+    PasswordStore, Scene, ScramStore, TextStore, not_offered,
 };
 
 use crate::digest::{DIGEST, DigestExchange};
 use crate::{APOP, Apop, CRAM_MD5, CramMd5, Decoys, Derived, EXTERNAL, External, Scram, ScramHash};
-#[cfg(doc)]
-use countersign::PasswordStore;
 
 type Begin = Box<dyn Fn() -> BoxExchange + Send + Sync>;
 
 /// A checker over a store: what it offers is what it was told to, and that compiles only where the store can
 /// serve it.
-///
-/// Passwords that a peer gives are a [`PasswordStore`]'s and have their own checker,
-/// [`Password`](countersign::Password), of another name.
 ///
 /// ```
 /// # use countersign::{Directory, Fault, Identity, Secret, TextStore, Verdict, Verified};
@@ -47,7 +42,7 @@ pub struct Stored<S> {
     begin: Vec<Begin>,
 }
 
-impl<S: Directory> Stored<S> {
+impl<S: Send + Sync + 'static> Stored<S> {
     /// A checker of that name, which offers nothing yet.
     pub fn new(name: impl Into<String>, store: S, decoys: Decoys) -> Self {
         Self::shared(name, Arc::new(store), Arc::new(decoys))
@@ -56,13 +51,6 @@ impl<S: Directory> Stored<S> {
     /// The same, over what others hold too.
     pub fn shared(name: impl Into<String>, store: Arc<S>, decoys: Arc<Decoys>) -> Self {
         Self { name: name.into(), store, decoys, mechanisms: Vec::new(), begin: Vec::new() }
-    }
-
-    /// Offers EXTERNAL: what a lower layer proved.
-    #[must_use]
-    pub fn by_external(self) -> Self {
-        let store = Arc::clone(&self.store);
-        self.with(EXTERNAL.clone(), move || External::exchange(Arc::clone(&store)))
     }
 
     fn with(
@@ -98,6 +86,24 @@ impl<S: Directory> Stored<S> {
             }
         }
         self
+    }
+}
+
+impl<S: Directory> Stored<S> {
+    /// Offers EXTERNAL: what a lower layer proved.
+    #[must_use]
+    pub fn by_external(self) -> Self {
+        let store = Arc::clone(&self.store);
+        self.with(EXTERNAL.clone(), move || External::exchange(Arc::clone(&store)))
+    }
+}
+
+impl<S: PasswordStore> Stored<S> {
+    /// Offers `password`, and so what carries it: PLAIN and LOGIN.
+    #[must_use]
+    pub fn by_password(self) -> Self {
+        let store = Arc::clone(&self.store);
+        self.with(PASSWORD.clone(), move || Password::exchange(Arc::clone(&store)))
     }
 }
 

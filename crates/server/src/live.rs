@@ -139,7 +139,7 @@ impl Live {
         let portal = portal(config, engine, &self.pool).await?;
         let admin =
             Admin::new(engine.store.clone(), Arc::clone(&self.pool), config.recipe(), engine.world);
-        let admin = admin.recorded_in(engine.audit.clone());
+        let admin = admin.recorded_in(engine.audit.clone()).keeping(config.kept_keys());
         // Nobody else takes listeners away meanwhile: one reload at a time.
         let held = std::mem::take(&mut *self.listeners());
         let next =

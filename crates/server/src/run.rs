@@ -231,7 +231,7 @@ impl Server {
         let store = Store::open(&config.store, store).await?;
         let engine = Arc::new(engine(&config, &store, &pool, world).await?);
         let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);
-        let admin = admin.recorded_in(engine.audit.clone());
+        let admin = admin.recorded_in(engine.audit.clone()).keeping(config.kept_keys());
         let mut passed = Passed::take().map_err(system("cannot take systemd's sockets"))?;
         let control = SocketOptions {
             path: control::path(&config.data),

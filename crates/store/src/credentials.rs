@@ -90,6 +90,30 @@ impl Store {
         Ok(true)
     }
 
+    /// Puts these credentials of one kind, which are made of the password whose hash string is `of`, in the
+    /// place of all that the account has of the kind: SCRAM keys. `false`: the account has another password by
+    /// now, or is gone, and nothing is changed.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`], [`StoreError::TooMany`] and what the database says.
+    pub async fn derive_credentials(
+        &self,
+        user: &str,
+        of: &Secret,
+        kind: &CredentialType,
+        new: &[NewCredential],
+        now: i64,
+    ) -> Result<bool, StoreError> {
+        let mut change = self.change().await?;
+        let sql = "SELECT a.id FROM accounts a JOIN credentials c ON c.account = a.id \
+                   WHERE a.name = $1 AND c.kind = 'password' AND c.data = $2";
+        let row = change.tx.row(sql, args![user, to_stored(of)]).await?;
+        let Some(account) = row.map(|row| row.int(0)).transpose()? else { return Ok(false) };
+        replace_kind(&mut change.tx, account, kind, new, now).await?;
+        change.finish(account, user).await?;
+        Ok(true)
+    }
+
     /// Removes one credential of the account.
     ///
     /// # Errors

@@ -65,6 +65,8 @@ pub struct Config {
     pub passwd: Option<PathBuf>,
     /// A socket for Dovecot's protocol.
     pub dovecot: Option<PathBuf>,
+    /// What that socket announces, where it is not the usual.
+    pub mechanisms: &'static [&'static str],
     /// Whether that socket is closed on a fault, so that mail servers say "try later".
     pub close_on_fault: bool,
     /// A socket for saslauthd's protocol.
@@ -100,8 +102,12 @@ impl Config {
             let fault = if self.close_on_fault { "close" } else { "fail" };
             let _ = write!(
                 text,
-                "[listen.dovecot.mail]\npath = {path:?}\nmode = \"0666\"\non_fault = {fault:?}\n\n"
+                "[listen.dovecot.mail]\npath = {path:?}\nmode = \"0666\"\non_fault = {fault:?}\n"
             );
+            if !self.mechanisms.is_empty() {
+                let _ = writeln!(text, "mechanisms = {:?}", self.mechanisms);
+            }
+            text += "\n";
         }
         if let Some(path) = &self.saslauthd {
             let _ = write!(text, "[listen.saslauthd.mail]\npath = {path:?}\nmode = \"0666\"\n\n");

@@ -48,11 +48,14 @@ impl Exim {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o777))
                 .during(folder.display())?;
         }
+        // Exim advertises them all; whether one is served, our socket says when a client chooses it.
+        const AUTHENTICATORS: [&str; 5] =
+            ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"];
         let authenticator = |name: &str| {
             format!(
                 "{}:\n  driver = dovecot\n  public_name = {name}\n  server_socket = {}\n  \
                  server_set_id = $auth1\n",
-                name.to_lowercase(),
+                name.to_lowercase().replace('-', "_"),
                 socket.display()
             )
         };
@@ -73,12 +76,11 @@ impl Exim {
                  acl_smtp_rcpt = rcpt\n\
                  begin acl\n\
                  rcpt:\n  accept authenticated = *\n  deny\n\
-                 begin authenticators\n{plain}{login}",
+                 begin authenticators\n{authenticators}",
                 program = program.display(),
                 spool = spool.display(),
                 log = log.display(),
-                plain = authenticator("PLAIN"),
-                login = authenticator("LOGIN"),
+                authenticators = AUTHENTICATORS.map(authenticator).concat(),
             ),
         )?;
         let mut command = Command::new(&program);

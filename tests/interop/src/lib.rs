@@ -7,7 +7,7 @@
 //! - [`Stage`] is the private folder of one case, and [`runner`] plays the cases.
 //! - [`Countersign`] is the server under test.
 //! - [`Postfix`], [`Exim`], [`DovecotAuth`], [`Saslauthd`], [`Postgres`] are the peers, [`sasl`] and
-//!   [`swaks()`] the clients that people really use, [`Terminal`] a person.
+//!   [`swaks()`], [`gsasl_smtp()`] the clients that people really use, [`Terminal`] a person.
 //!
 //! Whatever cannot be tried on this machine (no such program, not root) is
 //! [`Trouble::NotRun`] with a reason. It never counts as passed.
@@ -18,6 +18,7 @@ mod dovecot;
 mod dovecot_mail;
 mod example;
 mod exim;
+mod gsasl;
 pub mod guard;
 mod mariadb;
 mod nginx_mail;
@@ -42,6 +43,7 @@ pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use dovecot_mail::DovecotMail;
 pub use example::{ExampleMail, example};
 pub use exim::Exim;
+pub use gsasl::gsasl_smtp;
 pub use mariadb::Mariadb;
 pub use nginx_mail::NginxMail;
 pub use postfix::Postfix;

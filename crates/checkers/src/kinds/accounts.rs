@@ -11,7 +11,18 @@ use crate::accounts::Accounts;
 
 pub(super) fn kind() -> Kind {
     Kind::new("accounts", "accounts in the store")
-        .proving(&[Mechanism::PASSWORD, "EXTERNAL", Mechanism::OTP, Mechanism::PASSKEY])
+        .proving(&[
+            Mechanism::PASSWORD,
+            "EXTERNAL",
+            Mechanism::OTP,
+            Mechanism::PASSKEY,
+            "SCRAM-SHA-512-PLUS",
+            "SCRAM-SHA-512",
+            "SCRAM-SHA-256-PLUS",
+            "SCRAM-SHA-256",
+            "SCRAM-SHA-1-PLUS",
+            "SCRAM-SHA-1",
+        ])
         .explained(
             "Users that `countersign user add` makes, with their passwords, one-time codes, application\n\
              passwords and passkeys.\n\
@@ -67,6 +78,7 @@ impl CheckerSettings for AccountsSettings {
             let (pool, world) = (Arc::clone(&parts.pool), Arc::clone(&parts.world));
             let accounts = Accounts::new(name, store, pool, world, parts.recipe);
             let accounts = accounts.map_err(Misplaced::from)?;
+            let accounts = accounts.keeping(parts.kept_keys.clone());
             #[cfg(feature = "passkeys")]
             let accounts = match &parts.passkeys {
                 Some(passkeys) => accounts.with_passkeys(passkeys.clone()),

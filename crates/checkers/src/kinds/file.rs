@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use countersign::{Fault, Mechanism};
+use countersign::{Checker, Fault};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -16,7 +16,7 @@ use crate::passwd_file::Format;
 
 pub(super) fn kind() -> Kind {
     Kind::new("file", "users in a password file, as in Dovecot's passwd-file")
-        .proving(&[Mechanism::PASSWORD])
+        .proving(crate::readable::MECHANISMS)
         .explained(
             "PATH is a text file with a user a line: `name:{SCHEME}hash`, and more fields as in passwd(5).\n\
              It is read again when it changes. Of two lines for one user the first counts.\n\
@@ -28,7 +28,7 @@ pub(super) fn kind() -> Kind {
              \x20 case=insensitive  users may write their names in capital letters or small ones\n\
              \x20 comments=no       lines that begin with `#` are users and not comments\n\
              \x20 hash=SCHEME       the scheme of hashes without `{SCHEME}` (CRYPT)\n\
-             \x20 allow_plain=yes   accept passwords in clear text\n\
+             \x20 allow_plain=yes   accept passwords in clear text, and what needs them: CRAM-MD5, SCRAM, …\n\
              \x20 allow_weak=yes    accept traditional DES hashes\n\
              \n\
              A `%` or `?` in the path is written %25 or %3F.",
@@ -132,13 +132,22 @@ impl CheckerSettings for FileSettings {
     fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
         Box::pin(async move {
             let (format, accept) = (self.format()?, self.accept(name)?);
+            let readable = accept.allow_plain;
             let file = File::open(&self.path, format, accept, Arc::clone(&parts.pool))?;
-            Ok(Arc::new(file.checker(name)) as _)
+            Ok(checker(file, readable, name, parts))
         })
     }
 
     fn describe(&self) -> String {
         format!("users in {}", self.path.display())
+    }
+}
+
+/// Without readable passwords, what needs them would be offered for nobody.
+fn checker(file: File, readable: bool, name: &str, parts: &Parts) -> Arc<dyn Checker> {
+    match readable {
+        true => Arc::new(file.readable(name, &*parts.world)),
+        false => Arc::new(file.checker(name)),
     }
 }
 
@@ -184,8 +193,9 @@ impl CheckerSettings for Named {
     fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
         Box::pin(async move {
             let (accept, pool) = (self.accept.clone(), Arc::clone(&parts.pool));
+            let readable = accept.allow_plain;
             let file = File::open(&self.path, self.format, accept, pool)?;
-            Ok(Arc::new(file.checker(name)) as _)
+            Ok(checker(file, readable, name, parts))
         })
     }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use countersign::{Mechanism, Secret};
+use countersign::Secret;
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -13,7 +13,7 @@ use crate::memory::Memory;
 
 pub(super) fn kind() -> Kind {
     Kind::new("memory", "users of the command line, for trying things out")
-        .proving(&[Mechanism::PASSWORD])
+        .proving(crate::readable::MECHANISMS)
         .dangerous("passwords are kept in clear text, and every user of this machine can read a command line")
         .explained(
             "Users and their passwords, one after the other: memory:ada:countess:bob:builder.\n\
@@ -119,8 +119,8 @@ fn fields(text: &str) -> Result<Vec<(String, Range<usize>)>, SettingsError> {
 }
 
 impl CheckerSettings for Memory {
-    fn build<'a>(&'a self, name: &'a str, _: &'a Parts) -> Building<'a> {
-        let checker = self.clone().checker(name);
+    fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
+        let checker = self.clone().readable(name, &*parts.world);
         Box::pin(async { Ok(Arc::new(checker) as _) })
     }
 

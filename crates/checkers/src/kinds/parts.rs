@@ -5,6 +5,7 @@ use std::sync::Arc;
 use countersign::{Fault, World};
 use countersign_store::Store;
 
+use crate::accounts::KeptKeys;
 #[cfg(feature = "passkeys")]
 use crate::factors::Passkeys;
 use crate::hash::Recipe;
@@ -23,6 +24,8 @@ pub struct Parts {
     pub world: Arc<dyn World>,
     /// How new passwords are hashed.
     pub recipe: Recipe,
+    /// Which keys for SCRAM are kept of passwords of accounts.
+    pub kept_keys: KeptKeys,
     /// The site's passkeys, if it has some.
     #[cfg(feature = "passkeys")]
     pub passkeys: Option<Passkeys>,
@@ -36,6 +39,7 @@ impl Parts {
             pool,
             world,
             recipe: Recipe::default(),
+            kept_keys: KeptKeys::none(),
             #[cfg(feature = "passkeys")]
             passkeys: None,
         }

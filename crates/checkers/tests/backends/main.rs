@@ -7,4 +7,5 @@ mod file;
 mod otp;
 #[cfg(feature = "passkeys")]
 mod passkey;
+mod scram;
 mod stage;

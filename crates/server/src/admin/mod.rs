@@ -19,6 +19,7 @@ mod when;
 use std::sync::Arc;
 
 use countersign::{Secret, World};
+use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::HashPool;
 use countersign_store::{
@@ -50,6 +51,7 @@ pub struct Admin {
     store: Store,
     hasher: Arc<HashPool>,
     recipe: Recipe,
+    kept_keys: KeptKeys,
     world: SystemWorld,
     actor: Arc<str>,
     audit: Audit,
@@ -58,7 +60,14 @@ pub struct Admin {
 impl Admin {
     /// Somebody at work on this store; new passwords are hashed by `hasher` as `recipe` says.
     pub fn new(store: Store, hasher: Arc<HashPool>, recipe: Recipe, world: SystemWorld) -> Self {
-        Self { store, hasher, recipe, world, actor: "server".into(), audit: Audit::off() }
+        let (kept_keys, actor, audit) = (KeptKeys::none(), "server".into(), Audit::off());
+        Self { store, hasher, recipe, kept_keys, world, actor, audit }
+    }
+
+    /// The same, keeping keys for SCRAM of the passwords that it sets.
+    #[must_use]
+    pub fn keeping(self, kept_keys: KeptKeys) -> Self {
+        Self { kept_keys, ..self }
     }
 
     /// The same, with every act in this record.
@@ -95,8 +104,9 @@ impl Admin {
         account.attributes = attributes;
         account.groups = groups.iter().map(|g| (g.name.clone(), g.admin)).collect();
         if let Some(password) = password {
-            let hash = self.hash(&name, password).await?;
+            let hash = self.hash(&name, password.clone()).await?;
             account.credentials.push(NewCredential::new(CredentialType::Password, hash));
+            account.credentials.extend(self.kept_keys.make(password, &self.world).await);
         }
         let accounts = std::slice::from_ref(&account);
         let done = match create_groups {
@@ -168,14 +178,15 @@ impl Admin {
             return Err(no_user(name));
         }
         check_new_password(name, &new.password)?;
-        let hash = self.hash(name, new.password).await?;
+        let hash = self.hash(name, new.password.clone()).await?;
         let must_change = Some(new.must_change);
         let wanted = AccountChange {
             fields: AccountUpdate { must_change, ..AccountUpdate::default() },
-            password: Some(hash),
+            password: Some(hash.clone()),
             ..AccountChange::default()
         };
         let done = self.store.change_account(name, &wanted, self.now()).await?;
+        self.keep_keys(name, &hash, new.password).await;
         self.record(name, "password-set", "").await;
         Ok(done.into())
     }
@@ -279,6 +290,15 @@ impl Admin {
         let since = since.map(|at| at.0);
         let filter = AuditFilter { user, since, outcome, after: None, before, limit };
         Ok(self.store.audit(&filter).await?.into_iter().map(AuditView::from).collect())
+    }
+
+    /// Keeps keys of a password that has just been set. Without them its user logs in by password once, which
+    /// makes them.
+    async fn keep_keys(&self, user: &str, hash: &Secret, password: Secret) {
+        let kept = self.kept_keys.keep(&self.store, user, hash, password, &self.world).await;
+        if let Err(error) = kept {
+            tracing::warn!(%error, "cannot keep keys for SCRAM");
+        }
     }
 
     async fn hash(&self, user: &str, password: Secret) -> Result<Secret, AdminError> {

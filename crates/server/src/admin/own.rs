@@ -50,14 +50,15 @@ impl Own {
     /// A rule is broken, or there is no such account or session any more; the old password stays.
     pub async fn change_password(&self, new: Secret, by: &str) -> Result<u64, OwnError> {
         password_rules(&self.name, &new).map_err(OwnError::Password)?;
-        let hash = self.admin.hash(&self.name, new).await?;
+        let hash = self.admin.hash(&self.name, new.clone()).await?;
         let wanted = AccountChange {
             fields: AccountUpdate { must_change: Some(false), ..AccountUpdate::default() },
-            password: Some(hash),
+            password: Some(hash.clone()),
             by_session: Some(by.to_owned()),
             ..AccountChange::default()
         };
         let done = self.admin.store.change_account(&self.name, &wanted, self.admin.now()).await?;
+        self.admin.keep_keys(&self.name, &hash, new).await;
         self.admin.record(&self.name, "password-set", "").await;
         Ok(done.ended_sessions)
     }

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use countersign::{Checker, Fault, Order, Policy, Portal, World};
+use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::HashPool;
 use countersign_sasl::{Login, Plain};
@@ -251,6 +252,7 @@ impl Config {
     pub fn parts(&self, pool: Arc<HashPool>, world: Arc<dyn World>) -> Result<Parts, ConfigError> {
         let mut parts = Parts::new(pool, world);
         parts.recipe = self.recipe();
+        parts.kept_keys = self.kept_keys();
         #[cfg(feature = "passkeys")]
         {
             parts.passkeys = self.site_passkeys()?;
@@ -286,6 +288,12 @@ impl Config {
             passes: self.accounts.argon2_passes,
             lanes: 1,
         }
+    }
+
+    /// Which keys for SCRAM are kept of passwords.
+    pub fn kept_keys(&self) -> KeptKeys {
+        let AccountsPolicy { scram, scram_iterations, .. } = &self.accounts;
+        KeptKeys { hashes: scram.clone(), iterations: *scram_iterations }
     }
 
     /// Opens the audit record, unless it is off.

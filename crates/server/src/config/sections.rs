@@ -5,15 +5,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::kinds::Span;
+use countersign_sasl::ScramHash;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use toml::Spanned;
 
 use super::policy::NetworkWord;
 use crate::audit::{Keeping, OnFailure};
-use crate::front::dovecot::OnFault;
 use crate::front::dovecot::userdb::Userdb;
+use crate::front::dovecot::{Announced, OnFault};
 use crate::front::http::{
     CookieDomain, LoginPage, MailSection, Part, Parts, ReturnTo, TrustedProxies,
 };
@@ -108,6 +110,8 @@ pub struct DovecotSection {
     pub on_fault: OnFault,
     /// Whether its clients are believed when they name a client certificate's user.
     pub trust_client_certificates: bool,
+    /// The mechanisms to announce, in this order.
+    pub mechanisms: Vec<Announced>,
     /// Connections at a time.
     pub connections: usize,
     /// Logins of a connection at a time.
@@ -123,6 +127,7 @@ impl Default for DovecotSection {
             group: None,
             on_fault: OnFault::default(),
             trust_client_certificates: false,
+            mechanisms: Announced::USUAL.to_vec(),
             connections: 4096,
             pending: 1024,
         }
@@ -368,12 +373,48 @@ pub struct AccountsPolicy {
     pub argon2_passes: u32,
     /// What authenticator apps show beside a user's name.
     pub issuer: String,
+    /// The SCRAM mechanisms that keys are kept for, made of passwords when they are set, and at logins by
+    /// password.
+    #[serde(deserialize_with = "scram_mechanisms")]
+    pub scram: Vec<ScramHash>,
+    /// How many iterations those keys are made with. Every client computes them at each login.
+    #[serde(deserialize_with = "scram_iterations")]
+    pub scram_iterations: u32,
 }
 
 impl Default for AccountsPolicy {
     fn default() -> Self {
-        Self { argon2_memory_kib: 19_456, argon2_passes: 2, issuer: "Countersign".to_owned() }
+        let kept = KeptKeys::default();
+        Self {
+            argon2_memory_kib: 19_456,
+            argon2_passes: 2,
+            issuer: "Countersign".to_owned(),
+            scram: kept.hashes,
+            scram_iterations: kept.iterations,
+        }
     }
+}
+
+fn scram_mechanisms<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<ScramHash>, D::Error> {
+    let mut hashes = Vec::new();
+    for name in Vec::<String>::deserialize(from)? {
+        let found = ScramHash::ALL.into_iter().find(|hash| hash.mechanism() == name);
+        let hash = found.ok_or_else(|| {
+            let known = ScramHash::ALL.map(ScramHash::mechanism).join("`, `");
+            serde::de::Error::custom(format!("keys can be kept for `{known}`"))
+        })?;
+        if !hashes.contains(&hash) {
+            hashes.push(hash);
+        }
+    }
+    Ok(hashes)
+}
+
+fn scram_iterations<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let iterations = u32::deserialize(from)?;
+    let fits = (ScramHash::FEWEST_ITERATIONS..=1_000_000).contains(&iterations);
+    let told = "between 4096 (RFC 7677) and 1000000, which every client computes at each login";
+    fits.then_some(iterations).ok_or_else(|| serde::de::Error::custom(told))
 }
 
 /// `[log]`

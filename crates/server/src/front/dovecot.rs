@@ -14,7 +14,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Portal};
-use countersign_sasl::EXTERNAL;
 use countersign_wire::dovecot::{MechanismFlag, MechanismOffer};
 use tokio::sync::Semaphore;
 
@@ -34,6 +33,8 @@ pub struct DovecotOptions {
     /// Whether `cert_username` of this listener's clients is believed. Whoever can connect then decides
     /// who logs in by EXTERNAL.
     pub trust_client_certificates: bool,
+    /// The mechanisms to announce, as far as a checker serves them.
+    pub mechanisms: Vec<Announced>,
     /// Connections at a time; further ones wait to be accepted.
     pub connections: usize,
     /// Logins of a connection that run or wait at a time (D35).
@@ -53,12 +54,55 @@ impl Default for DovecotOptions {
             listener: None,
             on_fault: OnFault::Fail,
             trust_client_certificates: false,
+            mechanisms: Announced::USUAL.to_vec(),
             connections: 4096,
             pending: 1024,
             patience: Duration::from_secs(60),
             handovers: None,
             open: Gauge::default(),
         }
+    }
+}
+
+/// A mechanism that can be announced. Those with channel binding cannot: no client of this protocol tells of its
+/// channel (D27).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announced(usize);
+
+/// Every one, and what clients are told of it.
+const ANNOUNCED: [(&str, &[MechanismFlag]); 8] = [
+    ("SCRAM-SHA-512", &[MechanismFlag::MutualAuth]),
+    ("SCRAM-SHA-256", &[MechanismFlag::MutualAuth]),
+    ("SCRAM-SHA-1", &[MechanismFlag::MutualAuth]),
+    ("CRAM-MD5", &[MechanismFlag::Dictionary, MechanismFlag::Active]),
+    ("PLAIN", &[MechanismFlag::Plaintext]),
+    ("LOGIN", &[MechanismFlag::Plaintext]),
+    ("EXTERNAL", &[]),
+    ("ANONYMOUS", &[MechanismFlag::Anonymous]),
+];
+
+impl Announced {
+    /// PLAIN, LOGIN and EXTERNAL. SCRAM is not among them, because many clients choose it where they can, and do
+    /// not try another when it fails; and it fails for users of whom no keys are kept yet.
+    pub const USUAL: [Self; 3] = [Self(4), Self(5), Self(6)];
+
+    fn name(self) -> &'static str {
+        ANNOUNCED[self.0].0
+    }
+
+    fn flags(self) -> &'static [MechanismFlag] {
+        ANNOUNCED[self.0].1
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Announced {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        let place = ANNOUNCED.iter().position(|(known, _)| *known == name);
+        place.map(Self).ok_or_else(|| {
+            let known = ANNOUNCED.map(|(name, _)| name).join("`, `");
+            serde::de::Error::custom(format!("`{name}` cannot be announced; `{known}` can"))
+        })
     }
 }
 
@@ -112,21 +156,15 @@ fn supports() -> KindSet {
     KindSet::none().with(CredentialKind::Token)
 }
 
-/// The mechanisms to announce: those of the protocol page that a checker here can serve.
+/// The mechanisms to announce: those that the listener is to have and a checker here can serve.
 fn offers(portal: &Portal<ServerRealm>, options: &DovecotOptions) -> Vec<MechanismOffer<'static>> {
-    let supports = supports();
-    let carried = portal.mechanisms(&supports);
-    let external = options.trust_client_certificates && portal.offers(&EXTERNAL.name);
-    let mut offers = Vec::new();
-    for name in ["PLAIN", "LOGIN"] {
-        if carried.iter().any(|carried| carried == name) {
-            offers.push(MechanismOffer { name, flags: &[MechanismFlag::Plaintext] });
-        }
-    }
-    if external {
-        offers.push(MechanismOffer { name: "EXTERNAL", flags: &[] });
-    }
-    offers
+    let carried = portal.mechanisms(&supports());
+    let served = |name: &str| match name {
+        "EXTERNAL" => options.trust_client_certificates && portal.offers(name),
+        _ => carried.iter().any(|carried| carried == name) || portal.offers(name),
+    };
+    let announced = options.mechanisms.iter().filter(|announced| served(announced.name()));
+    announced.map(|it| MechanismOffer { name: it.name(), flags: it.flags() }).collect()
 }
 
 /// The announced mechanism of that name, without regard to case (D13).

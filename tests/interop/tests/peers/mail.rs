@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use countersign_interop::runner::{Case, case};
 use countersign_interop::{
     Attempt, Config, Context, Countersign, Exim, Mechanism, Outcome, Postfix, Profile, Stage,
-    ensure, passwd_file, swaks, user,
+    ensure, gsasl_smtp, passwd_file, swaks, user,
 };
 
 use crate::reference::right_and_wrong;
@@ -16,6 +16,9 @@ pub(crate) const CASES: &[Case] = &[
     case("postfix_with_accounts_changed_while_running", postfix_with_changing_accounts),
     case("postfix_hears_454_when_we_are_away", postfix_while_we_are_away),
     case("postfix_hears_454_on_a_fault", postfix_on_a_fault),
+    case("postfix_with_proofs_of_a_readable_password", postfix_with_proofs),
+    case("postfix_with_kept_keys", postfix_with_kept_keys),
+    case("exim_with_proofs_of_a_readable_password", exim_with_proofs),
     case("exim_right_and_wrong", exim_right_and_wrong),
     case("exim_hears_435_when_we_are_away", exim_while_we_are_away),
     case("exim_hears_435_on_a_fault", exim_on_a_fault),
@@ -111,6 +114,58 @@ fn postfix_on_a_fault(stage: &Stage) -> Outcome {
     })?;
     ensure!(answer == 454, "with an audit file that cannot be written: {answer}");
     Ok(())
+}
+
+/// What GNU SASL 2.2 speaks of them.
+const PROOFS: [&str; 3] = ["CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"];
+
+fn over_proofs(stage: &Stage) -> Outcome<Config> {
+    const ALL: &[&str] =
+        &["SCRAM-SHA-512", "SCRAM-SHA-256", "SCRAM-SHA-1", "CRAM-MD5", "PLAIN", "LOGIN"];
+    Ok(Config { mechanisms: ALL, ..over_a_file(stage)? })
+}
+
+fn proofs(port: u16, mechanisms: &[&str], user: &str, password: &str) -> Outcome {
+    for mechanism in mechanisms {
+        ensure!(gsasl_smtp(port, mechanism, user, password)?, "{mechanism}, the right password");
+        ensure!(!gsasl_smtp(port, mechanism, user, "wrong")?, "{mechanism}, a wrong password");
+        ensure!(!gsasl_smtp(port, mechanism, "nobody", password)?, "{mechanism}, an unknown user");
+    }
+    Ok(())
+}
+
+fn postfix_with_proofs(stage: &Stage) -> Outcome {
+    let config = over_proofs(stage)?;
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let postfix = Postfix::start(stage, socket(&config)?)?;
+    proofs(postfix.port, &PROOFS, "u2", "secret2")?;
+    right_and_wrong(postfix.port, "u2", "secret2")
+}
+
+fn exim_with_proofs(stage: &Stage) -> Outcome {
+    let config = over_proofs(stage)?;
+    let _server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let exim = Exim::start(stage, socket(&config)?)?;
+    proofs(exim.port, &PROOFS, "u2", "secret2")
+}
+
+/// An account whose password is set by the command line has keys at once.
+fn postfix_with_kept_keys(stage: &Stage) -> Outcome {
+    let config = Config {
+        dovecot: Some(stage.folder("sockets")?.join("auth")),
+        mechanisms: &["SCRAM-SHA-256", "PLAIN", "LOGIN"],
+        ..Config::default()
+    };
+    let server = Countersign::start(stage, Profile::Debug, Some(&config))?;
+    let (name, password) = ("alice", "correct horse battery");
+    user(Profile::Debug, &server.data, &["add", name, "--password-stdin"], password)?;
+    let postfix = Postfix::start(stage, socket(&config)?)?;
+    proofs(postfix.port, &["SCRAM-SHA-256"], name, password)?;
+    user(Profile::Debug, &server.data, &["password", name, "--password-stdin"], "battery staple")?;
+    let with = |password| gsasl_smtp(postfix.port, "SCRAM-SHA-256", name, password);
+    ensure!(!with(password)?, "the old password, after it was changed");
+    ensure!(with("battery staple")?, "the new password, at once");
+    right_and_wrong(postfix.port, name, "battery staple")
 }
 
 fn exim_right_and_wrong(stage: &Stage) -> Outcome {

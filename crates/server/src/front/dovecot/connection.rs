@@ -3,7 +3,7 @@
 mod logins;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -47,7 +47,12 @@ struct Finished {
     id: u32,
     serial: u64,
     unsettled: Unsettled<Decision>,
+    /// What goes with a success.
+    last_word: Option<Vec<u8>>,
 }
+
+/// What a step came to, and what goes with it if that is a success.
+type Stepped = (Unsettled<Decision>, Option<Vec<u8>>);
 
 struct Connection<'e> {
     stream: UnixStream,
@@ -58,6 +63,8 @@ struct Connection<'e> {
     input: Vec<u8>,
     output: Vec<u8>,
     ledger: Ledger,
+    /// Those whose client takes a mechanism's last message together with OK.
+    take_last_words: HashSet<u32>,
     /// Logins that wait for the client's CONT.
     waiting: HashMap<u32, Login>,
     /// Logins that a checker works on, by id, with the serial number of the one that counts.
@@ -113,6 +120,7 @@ pub(super) async fn serve(
         input: Vec::new(),
         output: Vec::new(),
         ledger: Ledger::default(),
+        take_last_words: HashSet::new(),
         waiting: HashMap::new(),
         running: HashMap::new(),
         tasks: FuturesUnordered::new(),

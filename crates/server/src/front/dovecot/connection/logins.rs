@@ -13,10 +13,27 @@ use countersign_wire::dovecot::{
 
 use super::super::handover::{Handed, Origin};
 use super::super::{OnFault, announced, supports};
-use super::{Connection, Finished, Running};
+use super::{Connection, Finished, Running, Stepped};
 use crate::audit::Ledger;
 use crate::engine::{Engine, Turn, Unsettled, malformed};
 use crate::realm::Decision;
+
+/// Goes on past a mechanism's last message, for a client that takes it together with OK (D26).
+async fn closed(engine: &Engine, stepped: Unsettled<Decision>, takes_last_word: bool) -> Stepped {
+    let (ask, login) = match stepped.asked() {
+        Ok(asked) => asked,
+        Err(ended) => return (ended, None),
+    };
+    if !takes_last_word || ask.round.closing.is_none() {
+        return (Unsettled::still_asked(ask, login), None);
+    }
+    let last_word = match ask.round.questions.first().and_then(|q| q.challenge.as_ref()) {
+        Some(Challenge::Bytes(bytes)) => bytes.clone(),
+        _ => Vec::new(),
+    };
+    let answers = Answers::new().with("token", Secret::default());
+    (engine.answer(login, ask.number, answers, ()).await, Some(last_word))
+}
 
 impl<'e> Connection<'e> {
     pub(super) async fn auth(&mut self, mut request: AuthRequest<'_>) {
@@ -39,6 +56,10 @@ impl<'e> Connection<'e> {
         if !request.nologin() && self.shared.options.handovers.is_some() {
             self.to_hand_over.insert(id, mechanism.clone());
         }
+        let takes_last_word = request.final_resp_ok();
+        if takes_last_word {
+            self.take_last_words.insert(id);
+        }
         let initial = match request.take_initial() {
             InitialResponse::Absent => None,
             InitialResponse::Empty => Some(Secret::default()),
@@ -48,14 +69,15 @@ impl<'e> Connection<'e> {
         let engine = self.engine;
         self.start(id, async move {
             let first = engine.begin::<Decision>(request, ()).await;
-            match (first.asked(), initial) {
+            let stepped = match (first.asked(), initial) {
                 (Ok((ask, login)), Some(token)) => {
                     let answers = Answers::new().with("token", token);
                     engine.answer(login, ask.number, answers, ()).await
                 }
                 (Ok((ask, login)), None) => Unsettled::still_asked(ask, login),
                 (Err(ended), _) => ended,
-            }
+            };
+            closed(engine, stepped, takes_last_word).await
         })
         .await;
     }
@@ -70,7 +92,12 @@ impl<'e> Connection<'e> {
         };
         let engine = self.engine;
         let answers = Answers::new().with("token", data);
-        self.start(id, engine.answer(login, ask.number, answers, ())).await;
+        let takes_last_word = self.take_last_words.contains(&id);
+        self.start(id, async move {
+            let stepped = engine.answer(login, ask.number, answers, ()).await;
+            closed(engine, stepped, takes_last_word).await
+        })
+        .await;
     }
 
     pub(super) fn cancel(&mut self, id: u32) {
@@ -83,15 +110,13 @@ impl<'e> Connection<'e> {
     }
 
     /// Polls a login once. Most are done then; the others go on beside the connection.
-    async fn start(
-        &mut self,
-        id: u32,
-        login: impl Future<Output = Unsettled<Decision>> + Send + 'e,
-    ) {
+    async fn start(&mut self, id: u32, login: impl Future<Output = Stepped> + Send + 'e) {
         self.serial += 1;
         let serial = self.serial;
-        let mut running: Running<'e> =
-            Box::pin(async move { Finished { id, serial, unsettled: login.await } });
+        let mut running: Running<'e> = Box::pin(async move {
+            let (unsettled, last_word) = login.await;
+            Finished { id, serial, unsettled, last_word }
+        });
         let polled =
             std::future::poll_fn(|context| Poll::Ready(running.as_mut().poll(context))).await;
         match polled {
@@ -114,7 +139,8 @@ impl<'e> Connection<'e> {
     }
 
     fn tell(&mut self, finished: Finished) {
-        let Finished { id, mut unsettled, .. } = finished;
+        let Finished { id, mut unsettled, last_word, .. } = finished;
+        let takes_last_word = self.take_last_words.remove(&id);
         unsettled.refuse_grant(misread);
         let mechanism = self.to_hand_over.remove(&id);
         if let Some(mechanism) = &mechanism {
@@ -129,11 +155,14 @@ impl<'e> Connection<'e> {
                 };
                 encode_cont(&mut self.output, id, challenge);
                 self.waiting.insert(id, login);
+                if takes_last_word {
+                    self.take_last_words.insert(id);
+                }
                 self.to_hand_over.extend(mechanism.map(|mechanism| (id, mechanism)));
             }
             Turn::Granted(who, _session) => {
                 let user = who.subject.name().unwrap_or("anonymous");
-                encode_ok(&mut self.output, id, user.as_bytes(), &[], None);
+                encode_ok(&mut self.output, id, user.as_bytes(), &[], last_word.as_deref());
             }
             Turn::Denied(denial) => {
                 let user = denial.claimed.as_deref().map(str::as_bytes);
@@ -163,6 +192,7 @@ impl<'e> Connection<'e> {
     /// Nobody will ask for this login any more.
     fn disown(&mut self, id: u32) {
         self.to_hand_over.remove(&id);
+        self.take_last_words.remove(&id);
         if let (true, Some(handovers)) = (self.handed_over, &self.shared.options.handovers) {
             let origin = Origin { pid: self.pid, id, cookie: self.cookie };
             handovers.take(origin, self.engine.world.steady_ns());
@@ -193,6 +223,7 @@ impl<'e> Connection<'e> {
     pub(super) fn forget(&mut self, id: u32) {
         self.running.remove(&id);
         self.to_hand_over.remove(&id);
+        self.take_last_words.remove(&id);
         if let Some(login) = self.waiting.remove(&id) {
             self.engine.cancel(login, &mut self.ledger);
         }
