@@ -236,7 +236,7 @@ async fn a_busy_pool_replaces_nothing() {
         stage.shared.pool.verify_text("others", decoy, accept, &password)
     };
     let waiting: Vec<_> = (0..=LEISURE).map(wait).collect();
-    stage.shared.rehash(&ada.credentials[0], Secret::from("one"), "ada");
+    stage.shared.renew(&ada, &ada.credentials[0], Secret::from("one"));
     assert!(stage.shared.rehashing().is_empty());
     drop(waiting);
     held.let_go().await;
