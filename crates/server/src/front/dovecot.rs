@@ -86,6 +86,11 @@ impl Announced {
     /// not try another when it fails; and it fails for users of whom no keys are kept yet.
     pub const USUAL: [Self; 3] = [Self(4), Self(5), Self(6)];
 
+    /// The mechanism of this name, if it can be announced.
+    pub fn named(name: &str) -> Option<Self> {
+        ANNOUNCED.iter().position(|(known, _)| *known == name).map(Self)
+    }
+
     fn name(self) -> &'static str {
         ANNOUNCED[self.0].0
     }
@@ -98,8 +103,7 @@ impl Announced {
 impl<'de> serde::Deserialize<'de> for Announced {
     fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let name = String::deserialize(from)?;
-        let place = ANNOUNCED.iter().position(|(known, _)| *known == name);
-        place.map(Self).ok_or_else(|| {
+        Self::named(&name).ok_or_else(|| {
             let known = ANNOUNCED.map(|(name, _)| name).join("`, `");
             serde::de::Error::custom(format!("`{name}` cannot be announced; `{known}` can"))
         })

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use countersign_server::front::dovecot::DovecotOptions;
+use countersign_server::front::dovecot::{Announced, DovecotOptions};
 
 use crate::peer::{Client, b64, plain};
 use crate::sockets::Place;
@@ -293,4 +293,63 @@ async fn d50_d52_a_checker_that_does_not_answer_is_a_fault_in_time() {
     // Whose login it was, although the name came within the message.
     let claimed: Vec<_> = records[..3].iter().map(|record| record["claimed"].as_str()).collect();
     assert_eq!(claimed, [Some("never"), Some("broken"), Some("panics")]);
+}
+
+/// A place that announces SCRAM, and one line of a client's SCRAM by another hand.
+async fn proofs() -> Place {
+    let mut place = Place::new().await;
+    let mechanisms = ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "SCRAM-SHA-1", "ANONYMOUS"];
+    let mechanisms = mechanisms.map(|name| Announced::named(name).unwrap()).to_vec();
+    place.serve_dovecot(DovecotOptions { mechanisms, ..Default::default() });
+    place
+}
+
+#[tokio::test]
+async fn d8_what_is_announced_is_what_was_named_and_somebody_serves() {
+    let place = proofs().await;
+    let greeting = place.silent_client().await.greeting().await;
+    let mechanisms = [
+        "MECH\tSCRAM-SHA-256\tmutual-auth",
+        "MECH\tCRAM-MD5\tdictionary\tactive",
+        "MECH\tPLAIN\tplaintext",
+    ];
+    assert_eq!(greeting[1..4], mechanisms);
+    assert!(greeting[4].starts_with("SPID"), "{greeting:?}");
+    assert!(Announced::named("SCRAM-SHA-256-PLUS").is_none());
+}
+
+#[tokio::test]
+async fn d26_the_last_message_goes_with_ok_or_is_one_more_cont() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use rsasl::prelude::{Mechname, SASLClient, SASLConfig};
+
+    let place = proofs().await;
+    for (told, password) in [(true, "countess"), (false, "countess"), (true, "wrong")] {
+        let config = SASLConfig::with_credentials(None, "ada".into(), password.into()).unwrap();
+        let name = Mechname::parse(b"SCRAM-SHA-256").unwrap();
+        let mut sasl = SASLClient::new(config).start_suggested(&[name]).unwrap();
+        let mut said = |heard: Option<&str>| {
+            let heard = heard.map(|text| STANDARD.decode(text).unwrap());
+            let mut message = Vec::new();
+            sasl.step(heard.as_deref(), &mut message).unwrap();
+            b64(message)
+        };
+        let mut client = place.client().await;
+        let parameter = if told { "\tfinal-resp-ok" } else { "" };
+        let first = said(None);
+        let line = format!("AUTH\t7\tSCRAM-SHA-256\tservice=smtp{parameter}\tresp={first}");
+        let answer = client.ask(&line).await;
+        let last = said(Some(answer.strip_prefix("CONT\t7\t").unwrap()));
+        let answer = client.ask(&format!("CONT\t7\t{last}")).await;
+        if password == "wrong" {
+            assert_eq!(answer, "FAIL\t7\tuser=ada");
+        } else if told {
+            // What the server proves itself with.
+            said(Some(answer.strip_prefix("OK\t7\tuser=ada\tresp=").expect(&answer)));
+        } else {
+            said(Some(answer.strip_prefix("CONT\t7\t").expect(&answer)));
+            assert_eq!(client.ask("CONT\t7\t").await, "OK\t7\tuser=ada");
+        }
+    }
 }

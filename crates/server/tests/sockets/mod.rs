@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use countersign::{
     Denial, Directory, Fault, Identity, Password, PasswordStore, Pending, PendingLimits, Portal,
-    Reason, Secret, Verdict, Verified,
+    Reason, Secret, TextStore, Verdict, Verified,
 };
-use countersign_sasl::{External, Login, Plain};
+use countersign_sasl::{Decoys, External, Login, Plain, ScramHash, Stored};
 use countersign_server::audit::{Audit, OnFailure};
 use countersign_server::engine::Engine;
 use countersign_server::front::socket::{Socket, SocketOptions};
@@ -68,9 +68,13 @@ impl Place {
         let world = SystemWorld::new();
         let gate = Arc::new(Gate { reached: Semaphore::new(0), open: Semaphore::new(0) });
         let users = Arc::new(Users(Arc::clone(&gate)));
+        let decoys = Decoys::new(Secret::from("a key"));
+        let readable = Stored::shared("readable", Arc::clone(&users), Arc::new(decoys));
+        let readable = readable.by_cram_md5().by_derived_scram([ScramHash::Sha256]);
         let portal = Portal::new(ServerRealm::new(store.clone(), world, 3600))
             .checked_by(Password::new("mem", Users(Arc::clone(&gate))))
-            .checked_by(External::new("certificates", users))
+            .checked_by(External::new("certificates", Arc::clone(&users)))
+            .checked_by(readable)
             .carried_by(Plain)
             .carried_by(Login);
         let open = || Audit::open(&folder.path().join("audit.jsonl"), OnFailure::Refuse).unwrap();
@@ -135,6 +139,12 @@ impl Place {
 
 /// Whose password is `countess`.
 struct Users(Arc<Gate>);
+
+impl TextStore for Users {
+    async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
+        Ok((login == "ada").then(|| Secret::from("countess")))
+    }
+}
 
 impl PasswordStore for Users {
     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
