@@ -29,6 +29,8 @@ mod auth_args;
 mod error;
 mod file;
 mod help;
+#[cfg(feature = "jwt")]
+mod jwt;
 mod kind;
 #[cfg(feature = "ldap")]
 mod ldap;
@@ -79,7 +81,8 @@ impl Kinds {
 
     /// The kinds of this version. One whose feature was not built is there, and says so.
     pub fn built_in() -> Self {
-        let kinds = vec![accounts::kind(), file::kind(), directory(), memory::kind(), tables()];
+        let kinds =
+            vec![accounts::kind(), file::kind(), tokens(), directory(), memory::kind(), tables()];
         Self { kinds }
     }
 
@@ -208,6 +211,14 @@ impl Kinds {
             AuthError::Unknown { help: suggestion(name, &known), name: shown }
         })
     }
+}
+
+fn tokens() -> Kind {
+    let kind = Kind::new("jwt", "signed tokens of an issuer").proving(&[Mechanism::BEARER]);
+    #[cfg(feature = "jwt")]
+    return jwt::completed(kind);
+    #[cfg(not(feature = "jwt"))]
+    kind.not_built("jwt")
 }
 
 fn directory() -> Kind {

@@ -8,12 +8,14 @@ pub mod accounts;
 pub mod factors;
 pub mod file;
 pub mod hash;
+#[cfg(feature = "jwt")]
+pub mod jwt;
 #[cfg(feature = "kinds")]
 pub mod kinds;
 #[cfg(feature = "ldap")]
 pub mod ldap;
 pub mod memory;
-#[cfg(any(feature = "ldap", feature = "sql"))]
+#[cfg(any(feature = "jwt", feature = "ldap", feature = "sql"))]
 mod name;
 pub mod passwd_file;
 pub mod pool;

@@ -51,6 +51,8 @@ pub enum Need {
     DigestKeys,
     /// Public keys.
     PublicKeys,
+    /// To check a bearer token.
+    BearerTokens,
     /// One-time codes.
     OneTimeCodes,
     /// To find a user by name alone, for proofs that a lower layer made.
@@ -65,6 +67,13 @@ impl Mechanism {
     /// A WebAuthn assertion: one question of the kind [`CredentialKind::Assertion`](crate::CredentialKind),
     /// whose challenge is the JSON of `PublicKeyCredentialRequestOptions`.
     pub const PASSKEY: &'static str = "passkey";
+
+    /// A public key: a question `key` and one of the kind [`CredentialKind::Assertion`](crate::CredentialKind),
+    /// `signature`; or none of both, where the transport has seen the key proven
+    /// ([`Facts::key`](crate::Facts)).
+    pub const PUBLIC_KEY: &'static str = "publickey";
+    /// A bearer token (RFC 6750): one question, `bearer`. SASL's OAUTHBEARER and XOAUTH2 carry it.
+    pub const BEARER: &'static str = "bearer";
 
     /// Whether a mechanism of this name ties the login to the connection that it is on, and so needs one whose
     /// channel binding is known: such names end in `-PLUS` (RFC 5801 §3.1).

@@ -81,6 +81,11 @@ pub enum Shape {
 }
 
 impl CredentialKind {
+    /// A public key in SSH wire format (RFC 4253 §6.6), which is no secret.
+    pub const PUBLIC_KEY: Self = Self::Other(Cow::Borrowed("publickey"));
+    /// A bearer token (RFC 6750).
+    pub const BEARER: Self = Self::Other(Cow::Borrowed("bearer"));
+
     /// The name used in JSON, in configuration and in logs.
     pub fn name(&self) -> &str {
         match self {
@@ -121,7 +126,7 @@ impl CredentialKind {
         !matches!(
             self,
             Self::Passphrase | Self::NoEchoPrompt | Self::Pin | Self::NewPassphrase | Self::Otp
-        )
+        ) && *self != Self::BEARER
     }
 
     /// Whether an answer is a secret that must never be remembered across attempts or shown.

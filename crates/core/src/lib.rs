@@ -56,6 +56,7 @@
 mod alternatives;
 mod answer;
 mod application;
+mod bearer;
 mod chain;
 mod checker;
 mod conversation;
@@ -65,6 +66,7 @@ mod exchange;
 mod factors;
 mod guard;
 mod identity;
+mod keys;
 mod kind;
 mod minds;
 mod pending;
@@ -85,6 +87,7 @@ mod ways;
 pub use alternatives::Alternatives;
 pub use answer::{Answer, Answers};
 pub use application::{Adapted, Application, InterfaceTaken, MissingInterface, Serving};
+pub use bearer::{BEARER, Bearer, BearerStore};
 pub use chain::Chain;
 pub use checker::{Checker, Mechanism, Need};
 pub use conversation::{Ask, Bounds, Conversation, Halt, Reply};
@@ -94,6 +97,7 @@ pub use exchange::{BoxExchange, Exchange, Step};
 pub use factors::Factors;
 pub use guard::{Guard, GuessEnd};
 pub use identity::{Identity, Subject, Verified};
+pub use keys::{KeyStore, OfferedKey, PUBLIC_KEY, ProvenKey, PublicKey, to_be_signed};
 pub use kind::{CredentialKind, KindSet, Shape};
 pub use minds::{Loan, MindLimits, Minds, Told};
 pub use pending::{Id, NotPending, Pending, PendingLimits};
@@ -109,7 +113,7 @@ pub use scene::{Facts, Moment, More, NoTraceParent, Peer, Scene, TraceParent, Tr
 pub use script::{Asker, Decision, script};
 pub use secret::Secret;
 pub use stores::{
-    DigestStore, Directory, KeyStore, ListedKey, OtpStore, PASSWORD, Password, PasswordStore,
-    ScramKeys, ScramStore, TextStore, Verdict, login_name, not_offered, password_round,
+    DigestStore, Directory, OtpStore, PASSWORD, Password, PasswordStore, ScramKeys, ScramStore,
+    TextStore, Verdict, login_name, not_offered, password_round,
 };
 pub use text::Text;

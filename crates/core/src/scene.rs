@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
-use crate::{DigestClaim, Identity, KindSet, Verified};
+use crate::{DigestClaim, Identity, KindSet, ProvenKey, Verified};
 
 /// A point in time, on two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +116,8 @@ pub struct Facts {
     pub external: Option<Arc<str>>,
     /// The client's certificate chain in DER, leaf first, verified by our own TLS.
     pub certificates: Vec<Arc<[u8]>>,
+    /// The SSH key that has signed this login, where the transport's library has verified that (RFC 4252 §7).
+    pub key: Option<ProvenKey>,
     /// TLS channel bindings by name (RFC 5929, RFC 9266), shared by the logins of a connection.
     pub channel_bindings: Arc<BTreeMap<&'static str, Vec<u8>>>,
     /// What our greeting challenged the peer with before it said anything: the timestamp of POP3 (RFC 1939

@@ -141,24 +141,6 @@ pub trait DigestStore: Directory {
     }
 }
 
-/// A public key in SSH wire format that a user may prove to hold, with the options it was listed with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListedKey {
-    /// The key blob (RFC 4253 §6.6).
-    pub blob: Vec<u8>,
-    /// Options such as `from="…"`, verbatim.
-    pub options: Vec<String>,
-}
-
-/// Keeps public keys.
-pub trait KeyStore: Directory {
-    /// The keys of a user.
-    fn public_keys(
-        &self,
-        login: &str,
-    ) -> impl Future<Output = Result<Vec<ListedKey>, Fault>> + Send;
-}
-
 /// Checks one-time codes. Accepting a code uses it up, for every node, before the answer is yes.
 pub trait OtpStore: Send + Sync + 'static {
     /// Checks one code at one time (seconds since 1970).

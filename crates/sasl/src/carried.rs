@@ -39,6 +39,7 @@ pub(crate) fn name<'a>(bytes: &'a [u8], what: &str) -> Result<&'a str, Denial> {
 /// An exchange inside a carrier, and what is known to answer it with.
 pub(crate) struct Carried {
     inner: BoxExchange,
+    /// Empty where the mechanism's own claim is enough.
     username: Box<str>,
     known: Known,
     /// The round whose one question was put to the peer.
@@ -50,6 +51,12 @@ impl Carried {
     pub(crate) fn new(inner: BoxExchange, username: &str, password: Secret) -> Self {
         let known = Answers::new().with("username", username.to_owned()).with("password", password);
         Self { inner, username: username.into(), known: Known::new(known), open: None }
+    }
+
+    /// A token's exchange, and a token for it. The peer says who it is, if at all, by the scene's claim.
+    pub(crate) fn bearer(inner: BoxExchange, token: Secret) -> Self {
+        let known = Known::new(Answers::new().with("bearer", token));
+        Self { inner, username: "".into(), known, open: None }
     }
 
     /// Goes on until the end.
@@ -119,13 +126,17 @@ impl Carried {
                     Some(picked) => answers = picked,
                     None => return Ok(Err(round)),
                 },
-                end => return Ok(Ok(end.claiming(&self.username))),
+                end => return Ok(Ok(self.claimed(end))),
             }
         }
     }
 
+    fn claimed(&self, end: Step) -> Step {
+        if self.username.is_empty() { end } else { end.claiming(&self.username) }
+    }
+
     fn refuse(&self, round: &Round) -> Step {
-        Step::Deny(cannot_ask(round)).claiming(&self.username)
+        self.claimed(Step::Deny(cannot_ask(round)))
     }
 }
 

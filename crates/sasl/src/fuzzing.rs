@@ -1,6 +1,9 @@
 //! The bodies of the fuzz targets, replayed over their corpora on the stable toolchain.
 
-use crate::{ClientFinal, ClientFirst, CramMd5Message, PlainMessage, digest};
+use crate::{
+    ClientFinal, ClientFirst, CramMd5Message, OAuthBearerMessage, PlainMessage, XOAuth2Message,
+    digest,
+};
 
 /// Any bytes as a PLAIN message: never a panic, and what is accepted is what was sent.
 pub fn plain(data: &[u8]) {
@@ -28,6 +31,18 @@ pub fn scram(data: &[u8]) {
     if let Ok(last) = ClientFinal::parse(data) {
         assert_eq!(last.to_string().as_bytes(), data);
         assert!(data.starts_with(last.without_proof.as_bytes()));
+    }
+}
+
+/// Any bytes as an OAUTHBEARER or an XOAUTH2 message: what is accepted can be written and read again.
+pub fn bearer(data: &[u8]) {
+    if let Ok(message) = OAuthBearerMessage::parse(data) {
+        let written = message.to_string();
+        assert_eq!(OAuthBearerMessage::parse(written.as_bytes()).as_ref(), Ok(&message));
+    }
+    if let Ok(message) = XOAuth2Message::parse(data) {
+        let written = message.to_string();
+        assert_eq!(XOAuth2Message::parse(written.as_bytes()), Ok(message));
     }
 }
 

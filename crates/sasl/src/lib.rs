@@ -11,6 +11,7 @@
 //! | [`Login`] (draft-murchison-sasl-login) | carries `password` in two | [`PasswordStore`](countersign::PasswordStore) |
 //! | [`External`] (RFC 4422 appendix A) | what a lower layer proved | [`Directory`](countersign::Directory) |
 //! | [`Anonymous`] (RFC 4505) | nobody in particular | nothing |
+//! | [`OAuthBearer`] (RFC 7628), [`XOAuth2`] | carry `bearer` in one message | [`BearerStore`](countersign::BearerStore) |
 //! | [`CramMd5`] (RFC 2195) | a digest of a challenge | [`TextStore`](countersign::TextStore) |
 //! | [`Apop`] (RFC 1939) | a digest of POP3's greeting | [`TextStore`](countersign::TextStore) |
 //! | [`Scram`] (RFC 5802, RFC 7677) | mutual, with SHA-1, SHA-256 or SHA-512, tied to the channel with `-PLUS` | [`ScramStore`](countersign::ScramStore) |
@@ -29,11 +30,13 @@ mod derived;
 pub mod digest;
 mod external;
 mod login;
+mod oauthbearer;
 mod plain;
 mod prep;
 mod scram;
 mod stored;
 mod text;
+mod xoauth2;
 
 #[doc(hidden)]
 pub mod fuzzing;
@@ -45,11 +48,13 @@ pub use decoys::Decoys;
 pub use derived::Derived;
 pub use external::{EXTERNAL, External};
 pub use login::Login;
+pub use oauthbearer::{OAuthBearer, OAuthBearerMessage};
 pub use plain::{Plain, PlainMessage};
 pub use scram::{
     Binding, ClientFinal, ClientFirst, Scram, ScramHash, ServerError, keys_from_text, keys_to_text,
 };
 pub use stored::Stored;
+pub use xoauth2::{XOAuth2, XOAuth2Message};
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);

@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq;
 pub(crate) use self::hash::mac;
 pub use self::hash::{ScramHash, keys_from_text, keys_to_text};
 pub use self::message::{Binding, ClientFinal, ClientFirst, ServerError};
+pub(crate) use self::message::{escape, unescape};
 use crate::{Decoys, carried, prep, text};
 
 /// Random bytes in a nonce of ours; a multiple of three, so that base64 has no padding.

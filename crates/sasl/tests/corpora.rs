@@ -21,6 +21,11 @@ fn sasl_cram_md5() {
 }
 
 #[test]
+fn sasl_bearer() {
+    replay::corpus("sasl_bearer", fuzzing::bearer);
+}
+
+#[test]
 fn sasl_anonymous() {
     replay::corpus("sasl_anonymous", fuzzing::anonymous);
 }

@@ -265,7 +265,7 @@ fn is_binding_name(name: &str) -> bool {
 }
 
 /// A name without its escapes: `=2C` is a comma, `=3D` an equals sign, and nothing else begins with one.
-fn unescape(escaped: &str) -> Result<Cow<'_, str>, Denial> {
+pub(crate) fn unescape(escaped: &str) -> Result<Cow<'_, str>, Denial> {
     let bad = || ServerError::InvalidUsernameEncoding.denial("the name is wrongly escaped");
     if escaped.is_empty() {
         return Err(bad());
@@ -288,7 +288,7 @@ fn unescape(escaped: &str) -> Result<Cow<'_, str>, Denial> {
     Ok(Cow::Owned(name))
 }
 
-fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     name.replace('=', "=3D").replace(',', "=2C")
 }
 

@@ -20,7 +20,7 @@ use countersign::{Checker, Fault, Order, Policy, Portal, World};
 use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::HashPool;
-use countersign_sasl::{Login, Plain};
+use countersign_sasl::{Login, OAuthBearer, Plain, XOAuth2};
 use countersign_store::Location;
 use serde::Deserialize;
 use toml::Spanned;
@@ -270,7 +270,12 @@ impl Config {
         realm: R,
         checkers: impl IntoIterator<Item = Arc<dyn Checker>>,
     ) -> Result<Portal<R>, ConfigError> {
-        let portal = Portal::new(realm).carried_by(Plain).carried_by(Login).in_order(self.order);
+        let portal = Portal::new(realm)
+            .carried_by(Plain)
+            .carried_by(Login)
+            .carried_by(OAuthBearer::new())
+            .carried_by(XOAuth2::new())
+            .in_order(self.order);
         let portal = checkers.into_iter().fold(portal, Portal::checked_by_shared);
         let portal = portal.under(self.policy.clone());
         let contradiction = |error: ConfigError| match &self.file {

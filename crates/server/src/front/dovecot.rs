@@ -70,7 +70,7 @@ impl Default for DovecotOptions {
 pub struct Announced(usize);
 
 /// Every one, and what clients are told of it.
-const ANNOUNCED: [(&str, &[MechanismFlag]); 8] = [
+const ANNOUNCED: [(&str, &[MechanismFlag]); 10] = [
     ("SCRAM-SHA-512", &[MechanismFlag::MutualAuth]),
     ("SCRAM-SHA-256", &[MechanismFlag::MutualAuth]),
     ("SCRAM-SHA-1", &[MechanismFlag::MutualAuth]),
@@ -79,12 +79,14 @@ const ANNOUNCED: [(&str, &[MechanismFlag]); 8] = [
     ("LOGIN", &[MechanismFlag::Plaintext]),
     ("EXTERNAL", &[]),
     ("ANONYMOUS", &[MechanismFlag::Anonymous]),
+    ("OAUTHBEARER", &[MechanismFlag::Plaintext]),
+    ("XOAUTH2", &[MechanismFlag::Plaintext]),
 ];
 
 impl Announced {
-    /// PLAIN, LOGIN and EXTERNAL. SCRAM is not among them, because many clients choose it where they can, and do
+    /// PLAIN, LOGIN, EXTERNAL, and OAUTHBEARER and XOAUTH2 where there is a checker of tokens. SCRAM is not among them, because many clients choose it where they can, and do
     /// not try another when it fails; and it fails for users of whom no keys are kept yet.
-    pub const USUAL: [Self; 3] = [Self(4), Self(5), Self(6)];
+    pub const USUAL: [Self; 5] = [Self(4), Self(5), Self(6), Self(8), Self(9)];
 
     /// The mechanism of this name, if it can be announced.
     pub fn named(name: &str) -> Option<Self> {
