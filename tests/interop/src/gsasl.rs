@@ -19,7 +19,7 @@ pub fn gsasl_smtp(port: u16, mechanism: &str, user: &str, password: &str) -> Out
             .args(["--smtp", "--no-starttls", "--verbose"])
             .arg(format!("--connect=127.0.0.1:{port}"))
             .args(["--mechanism", mechanism, "--authentication-id", user])
-            .args(["--authorization-id", "", "--password", password]),
+            .args(["--password", password]),
         "",
         LIMIT,
     )?;

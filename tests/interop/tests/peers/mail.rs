@@ -161,7 +161,7 @@ fn postfix_with_kept_keys(stage: &Stage) -> Outcome {
     user(Profile::Debug, &server.data, &["add", name, "--password-stdin"], password)?;
     let postfix = Postfix::start(stage, socket(&config)?)?;
     proofs(postfix.port, &["SCRAM-SHA-256"], name, password)?;
-    user(Profile::Debug, &server.data, &["password", name, "--password-stdin"], "battery staple")?;
+    user(Profile::Debug, &server.data, &["passwd", name, "--password-stdin"], "battery staple")?;
     let with = |password| gsasl_smtp(postfix.port, "SCRAM-SHA-256", name, password);
     ensure!(!with(password)?, "the old password, after it was changed");
     ensure!(with("battery staple")?, "the new password, at once");
