@@ -40,6 +40,8 @@ mod secret_file;
 mod span;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(feature = "sshkey")]
+mod sshkey;
 mod takes;
 
 use std::sync::Arc;
@@ -81,8 +83,15 @@ impl Kinds {
 
     /// The kinds of this version. One whose feature was not built is there, and says so.
     pub fn built_in() -> Self {
-        let kinds =
-            vec![accounts::kind(), file::kind(), tokens(), directory(), memory::kind(), tables()];
+        let kinds = vec![
+            accounts::kind(),
+            file::kind(),
+            tokens(),
+            directory(),
+            memory::kind(),
+            tables(),
+            keys(),
+        ];
         Self { kinds }
     }
 
@@ -211,6 +220,15 @@ impl Kinds {
             AuthError::Unknown { help: suggestion(name, &known), name: shown }
         })
     }
+}
+
+fn keys() -> Kind {
+    let kind = Kind::new("sshkey", "users by their SSH keys and certificates")
+        .proving(&[Mechanism::PUBLIC_KEY]);
+    #[cfg(feature = "sshkey")]
+    return sshkey::completed(kind);
+    #[cfg(not(feature = "sshkey"))]
+    kind.not_built("sshkey")
 }
 
 fn tokens() -> Kind {

@@ -22,6 +22,8 @@ pub mod pool;
 mod readable;
 #[cfg(feature = "sql")]
 pub mod sql;
+#[cfg(feature = "sshkey")]
+pub mod sshkey;
 pub mod world;
 
 #[doc(hidden)]
