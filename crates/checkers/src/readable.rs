@@ -4,6 +4,7 @@ use countersign::{PasswordStore, TextStore, World};
 use countersign_sasl::{Decoys, ScramHash, Stored};
 
 /// The mechanisms of [`checker`].
+#[cfg(any(feature = "kinds", test))]
 pub(crate) const MECHANISMS: &[&str] = &[
     "password",
     "SCRAM-SHA-512-PLUS",
