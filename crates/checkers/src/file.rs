@@ -2,30 +2,22 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
+use std::time::Duration;
 
 use countersign::{
-    Denial, Directory, Fault, FaultKind, Identity, Password, PasswordStore, Reason, Secret,
-    TextStore, Verdict, Verified, World,
+    Denial, Directory, Fault, Identity, Password, PasswordStore, Reason, Secret, TextStore, Verdict,
+    Verified, World,
 };
 use countersign_sasl::Stored;
-use zeroize::Zeroizing;
 
 use crate::hash::{Accept, Cost, Hash};
-use crate::passwd_file::{Effect, Entry, Format, MAX_FILE, PasswdFile};
+use crate::passwd_file::{Effect, Entry, Format, PasswdFile};
 use crate::pool::{HashPool, Match};
 use crate::readable;
+use crate::watched::Watched;
 
-/// How often a login looks whether the file has changed: a look costs a system call.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// While a look or a reading is under way, others go by what was read before; for so long. After that
-/// nobody gets in by what cannot be checked: the file's server may be away.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// Problems of a file that are logged one by one.
 const LOGGED: usize = 20;
 /// Extra fields by which Dovecot refuses a login that has the right password. Nothing here enforces them,
@@ -38,48 +30,14 @@ const RESTRICTIONS: [&str; 3] = ["allow_nets", "allow_real_nets", "nologin"];
 /// refused: they are not enforced here. All users should have hashes of one scheme; an unknown user takes
 /// as long as one of the scheme that most have.
 pub struct File {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    path: PathBuf,
-    format: Format,
-    accept: Accept,
+    watched: Watched<Loaded>,
     pool: Arc<HashPool>,
-    look_every: Duration,
-    state: Mutex<State>,
-}
-
-struct State {
-    loaded: Arc<Loaded>,
-    /// When the last look began.
-    looked: Instant,
-    /// Whether that one is still under way: there is one at a time, so that a file server that hangs costs
-    /// one thread, and an older reading cannot end after a newer one.
-    looking: bool,
-    /// The file cannot be read now. Nobody gets in by what it held before.
-    broken: Option<Fault>,
 }
 
 struct Loaded {
     users: PasswdFile,
     /// What an unknown user's password is compared with: a hash of the file's commonest scheme.
     decoy: Option<Hash>,
-    version: Version,
-    /// Whether a later change must show in the version. One within the same tick of the file system's clock
-    /// need not.
-    settled: bool,
-}
-
-/// Enough of a file's metadata to notice every change: also a replacement within the same second, and one
-/// that is older than what it replaces.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Version {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl File {
@@ -96,26 +54,19 @@ impl File {
         accept: Accept,
         pool: Arc<HashPool>,
     ) -> Result<Self, Fault> {
-        let path = path.into();
-        let loaded = load(&path, &format, &accept).map_err(|error| unreadable(&path, error))?;
-        let state = State {
-            loaded: Arc::new(loaded),
-            looked: Instant::now(),
-            looking: false,
-            broken: None,
-        };
-        let state = Mutex::new(state);
-        let inner = Inner { path, format, accept, pool, look_every: LOOK_EVERY, state };
-        Ok(Self { inner: Arc::new(inner) })
+        let watched = Watched::open("password file", path.into(), move |path, data| {
+            let users = PasswdFile::parse(data, &format, &accept);
+            report(path, &users);
+            let decoy = commonest(&users);
+            Loaded { users, decoy }
+        })?;
+        Ok(Self { watched, pool })
     }
 
     /// The same, looking whether the file has changed at most so often (100 ms). Zero: at every login.
     #[must_use]
-    pub fn looking_every(mut self, interval: Duration) -> Self {
-        if let Some(inner) = Arc::get_mut(&mut self.inner) {
-            inner.look_every = interval;
-        }
-        self
+    pub fn looking_every(self, interval: Duration) -> Self {
+        Self { watched: self.watched.looking_every(interval), ..self }
     }
 
     /// The checker of that name over this file.
@@ -131,43 +82,18 @@ impl File {
 
     /// How many users it has.
     pub fn len(&self) -> usize {
-        self.inner.state().loaded.users.len()
+        self.watched.last().users.len()
     }
 
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
-
-    /// The file as it is now.
-    async fn current(&self) -> Result<Arc<Loaded>, Fault> {
-        let look = {
-            let mut state = self.inner.state();
-            let age = state.looked.elapsed();
-            if state.looking && age > PATIENCE {
-                return Err(self.inner.hangs());
-            }
-            if state.looking || age < self.inner.look_every {
-                return state.usable();
-            }
-            state.looked = Instant::now();
-            state.looking = true;
-            Look { inner: Arc::clone(&self.inner) }
-        };
-        // Even a look can take for ever, where the file is on another machine.
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => {
-                let looked = runtime.spawn_blocking(move || look.take()).await;
-                looked.map_err(|error| self.inner.failed().caused_by(error))?
-            }
-            Err(_) => look.take(),
-        }
-    }
 }
 
 impl PasswordStore for File {
     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
-        let loaded = self.current().await?;
+        let loaded = self.watched.current().await?;
         let Some(entry) = loaded.users.find(login) else { return Ok(Verdict::UNKNOWN) };
         let Some(hash) = entry.hash() else {
             // One without a password takes the work of one with another.
@@ -181,7 +107,7 @@ impl PasswordStore for File {
     }
 
     async fn spend(&self, login: &str, password: &Secret) -> Result<(), Fault> {
-        let loaded = self.current().await?;
+        let loaded = self.watched.current().await?;
         if let Some(decoy) = &loaded.decoy {
             // Somebody's hash: what it says of this password is nobody's business.
             let _ = self.verify(decoy, login, password).await?;
@@ -192,7 +118,7 @@ impl PasswordStore for File {
 
 impl Directory for File {
     async fn find(&self, login: &str) -> Result<Verdict, Fault> {
-        let loaded = self.current().await?;
+        let loaded = self.watched.current().await?;
         let Some(entry) = loaded.users.find(login) else { return Ok(Verdict::UNKNOWN) };
         Ok(found(&entry))
     }
@@ -200,7 +126,7 @@ impl Directory for File {
 
 impl TextStore for File {
     async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
-        let loaded = self.current().await?;
+        let loaded = self.watched.current().await?;
         let entry = loaded.users.find(login);
         Ok(entry.and_then(|entry| entry.hash()?.password_text()))
     }
@@ -211,133 +137,17 @@ impl File {
         if hash.cost() == Cost::Cheap {
             return Ok(hash.verify(password));
         }
-        let verified = self.inner.pool.verify(hash, password, login).await;
+        let verified = self.pool.verify(hash, password, login).await;
         verified.map(Match::is_right).map_err(|error| {
-            error.fault(format!("verifying a password of {}", self.inner.path.display()))
+            error.fault(format!("verifying a password of {}", self.watched.path().display()))
         })
     }
 }
 
 impl std::fmt::Debug for File {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("File").field("path", &self.inner.path).finish_non_exhaustive()
+        f.debug_struct("File").field("path", &self.watched.path()).finish_non_exhaustive()
     }
-}
-
-impl Inner {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn hangs(&self) -> Fault {
-        let path = self.path.display();
-        Fault::new(FaultKind::Timeout, format!("the password file {path} takes too long to read"))
-    }
-
-    fn failed(&self) -> Fault {
-        Fault::internal(format!("reading the password file {}", self.path.display()))
-    }
-}
-
-/// A look whether the file has changed. However it ends, the next one may begin.
-struct Look {
-    inner: Arc<Inner>,
-}
-
-impl Look {
-    fn take(self) -> Result<Arc<Loaded>, Fault> {
-        let Inner { path, format, accept, .. } = &*self.inner;
-        let before = Arc::clone(&self.inner.state().loaded);
-        let found = std::fs::metadata(path).and_then(|found| {
-            let same = before.settled && Version::of(&found) == before.version;
-            if same { Ok(None) } else { load(path, format, accept).map(Some) }
-        });
-        let mut state = self.inner.state();
-        match found {
-            Ok(None) => state.broken = None,
-            Ok(Some(loaded)) => {
-                if loaded.version != before.version || state.broken.is_some() {
-                    let users = loaded.users.len();
-                    tracing::info!(path = %path.display(), users, "read the password file again");
-                }
-                state.loaded = Arc::new(loaded);
-                state.broken = None;
-            }
-            Err(error) => {
-                let fault = unreadable(path, error);
-                if state.broken.is_none() {
-                    tracing::error!("{fault}; nobody of it can log in until then");
-                }
-                state.broken = Some(fault);
-            }
-        }
-        state.usable()
-    }
-}
-
-impl Drop for Look {
-    fn drop(&mut self) {
-        self.inner.state().looking = false;
-    }
-}
-
-impl State {
-    fn usable(&self) -> Result<Arc<Loaded>, Fault> {
-        self.broken.clone().map_or_else(|| Ok(Arc::clone(&self.loaded)), Err)
-    }
-}
-
-impl Version {
-    /// Whether the file's last change is longer ago than its clock's tick: some milliseconds, or two
-    /// seconds where the file system keeps whole ones. A time in the future says nothing and is left at
-    /// that, for to read again and again would not end.
-    fn settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let (seconds, nanos) = self.changed;
-        let tick = if nanos == 0 { 2_000_000_000 } else { 50_000_000 };
-        let age =
-            now.as_nanos() as i128 - (i128::from(seconds) * 1_000_000_000 + i128::from(nanos));
-        age.abs() > tick
-    }
-
-    fn of(file: &Metadata) -> Self {
-        Self {
-            device: file.dev(),
-            inode: file.ino(),
-            size: file.len(),
-            modified: (file.mtime(), file.mtime_nsec()),
-            changed: (file.ctime(), file.ctime_nsec()),
-        }
-    }
-}
-
-fn load(path: &Path, format: &Format, accept: &Accept) -> io::Result<Loaded> {
-    use io::Read as _;
-    // Before it is opened: opening a pipe waits for a writer.
-    if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
-    }
-    // The version is taken before the bytes: a write in between is seen as a change at the next look.
-    let file = std::fs::File::open(path)?;
-    let version = Version::of(&file.metadata()?);
-    let settled = version.settled(SystemTime::now());
-    if version.size > MAX_FILE as u64 {
-        let why = "it is larger than 1 GiB; use a database";
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, why));
-    }
-    // One allocation: what a growing vector leaves behind is not wiped.
-    let mut data = Zeroizing::new(Vec::with_capacity(version.size as usize + 1));
-    // What was added since is seen at the next look.
-    file.take(version.size).read_to_end(&mut data)?;
-    if data.is_empty() {
-        let why = "it is empty; a file without users must have a comment line";
-        return Err(io::Error::new(io::ErrorKind::UnexpectedEof, why));
-    }
-    let users = PasswdFile::parse(&data, format, accept);
-    drop(data);
-    report(path, &users);
-    let decoy = commonest(&users);
-    Ok(Loaded { users, decoy, version, settled })
 }
 
 fn report(path: &Path, users: &PasswdFile) {
@@ -368,9 +178,14 @@ fn report(path: &Path, users: &PasswdFile) {
 /// A hash of the scheme that most users have; of several, the first in the file, so that every reading
 /// chooses the same.
 fn commonest(users: &PasswdFile) -> Option<Hash> {
+    commonest_of(users.iter().filter_map(|entry| Some((entry.line(), entry.hash()?))))
+}
+
+/// The same of hashes with their lines.
+pub(crate) fn commonest_of<'a>(hashes: impl Iterator<Item = (usize, &'a Hash)>) -> Option<Hash> {
     let mut schemes: BTreeMap<&str, (usize, Reverse<usize>, &Hash)> = BTreeMap::new();
-    for (entry, hash) in users.iter().filter_map(|entry| Some((entry, entry.hash()?))) {
-        let line = Reverse(entry.line());
+    for (line, hash) in hashes {
+        let line = Reverse(line);
         let (count, first, of_first) = schemes.entry(hash.scheme()).or_insert((0, line, hash));
         *count += 1;
         if line > *first {
@@ -415,11 +230,6 @@ fn identity(entry: &Entry<'_>) -> Identity {
     identity
 }
 
-fn unreadable(path: &Path, error: io::Error) -> Fault {
-    let context = format!("cannot read the password file {}", path.display());
-    Fault::unavailable(context).caused_by(error)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -452,25 +262,6 @@ mod tests {
         assert_eq!(decoy("# nobody\na:*\n"), None);
     }
 
-    #[test]
-    fn a_version_is_settled_when_the_clock_has_ticked() {
-        let at = |seconds, nanos| Version {
-            device: 1,
-            inode: 1,
-            size: 1,
-            modified: (5, 0),
-            changed: (seconds, nanos),
-        };
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_500);
-        assert!(!at(1000, 499_000_000).settled(now));
-        assert!(at(1000, 400_000_000).settled(now));
-        // Whole seconds only: it may be 1000.4 too.
-        assert!(!at(1000, 0).settled(now) && !at(999, 0).settled(now));
-        assert!(at(998, 0).settled(now));
-        // A clock that was put back ends no loop later than it must.
-        assert!(at(2000, 1).settled(now) && !at(1000, 501_000_000).settled(now));
-    }
-
     fn file(look_every: Duration) -> (tempfile::TempDir, File) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
@@ -480,39 +271,11 @@ mod tests {
         (folder, file.looking_every(look_every))
     }
 
-    fn check(file: &File) -> Result<bool, FaultKind> {
-        let password = Secret::from("secret");
-        let checked = countersign::testing::now_or_never(file.check("ada", &password));
-        let verdict = checked.expect("without a runtime nothing waits");
-        verdict.map(|v| matches!(v, Verdict::Is(_))).map_err(|fault| fault.kind())
-    }
-
-    /// A file server that has gone away: for a while by what was read, then not at all, and never on the
-    /// runtime's threads.
-    #[test]
-    fn a_look_that_hangs_refuses_after_a_while() {
-        let (folder, file) = file(Duration::ZERO);
-        let look = Look { inner: Arc::clone(&file.inner) };
-        file.inner.state().looking = true;
-        file.inner.state().looked = Instant::now();
-        assert_eq!(check(&file), Ok(true));
-        std::fs::remove_file(folder.path().join("users")).unwrap();
-        assert_eq!(check(&file), Ok(true), "nobody else looks");
-        let Some(long_ago) = Instant::now().checked_sub(PATIENCE * 2) else {
-            panic!("this machine has just been started: run the test again in a minute")
-        };
-        file.inner.state().looked = long_ago;
-        assert_eq!(check(&file), Err(FaultKind::Timeout));
-        // However a look ends, the next one is taken.
-        drop(look);
-        assert_eq!(check(&file), Err(FaultKind::Unavailable));
-    }
-
     #[test]
     fn the_identity_of_a_line_is_made_once() {
         let (_folder, file) = file(Duration::from_secs(3600));
         let made = || {
-            let loaded = file.inner.state().usable().unwrap();
+            let loaded = file.watched.last();
             let entry = loaded.users.find("ada").unwrap();
             entry.identity(|| identity(&entry))
         };

@@ -23,12 +23,14 @@
 //! A crate of your own adds a kind with [`Kinds::register`]; see [`Kind`] for one.
 
 mod accounts;
+mod anonymous;
 mod argument;
 #[cfg(feature = "clap")]
 mod auth_args;
 mod error;
 mod file;
 mod help;
+mod htpasswd;
 #[cfg(feature = "jwt")]
 mod jwt;
 mod kind;
@@ -43,6 +45,7 @@ mod sql;
 #[cfg(feature = "sshkey")]
 mod sshkey;
 mod takes;
+mod unix;
 
 use std::sync::Arc;
 
@@ -85,12 +88,15 @@ impl Kinds {
     pub fn built_in() -> Self {
         let kinds = vec![
             accounts::kind(),
+            anonymous::kind(),
             file::kind(),
+            htpasswd::kind(),
             tokens(),
             directory(),
             memory::kind(),
             tables(),
             keys(),
+            unix::kind(),
         ];
         Self { kinds }
     }

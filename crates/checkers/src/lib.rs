@@ -24,6 +24,8 @@ mod readable;
 pub mod sql;
 #[cfg(feature = "sshkey")]
 pub mod sshkey;
+pub mod unix;
+mod watched;
 pub mod world;
 
 #[doc(hidden)]

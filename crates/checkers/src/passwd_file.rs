@@ -37,22 +37,36 @@ pub struct Format {
     pub delimiter: u8,
     /// The field with the user's name, counted from 0. Default 0.
     pub user: usize,
-    /// The field with the password's hash. Default 1. The fields after it have a meaning only where these two
-    /// are the first.
+    /// The field with the password's hash. Default 1.
     pub password: usize,
     /// Whether names are compared without regard to case; they are then known in small letters. Default: no.
     pub folds_case: bool,
     /// Whether a line that begins with `#` is a comment. Default: yes.
     pub comments: bool,
+    /// Whether what stands after the password has the meaning that it has in passwd(5) and for Dovecot, where
+    /// the two are the first fields; else it has none. Default: yes.
+    pub rest: bool,
 }
 
 impl Default for Format {
     fn default() -> Self {
-        Self { delimiter: b':', user: 0, password: 1, folds_case: false, comments: true }
+        Self {
+            delimiter: b':',
+            user: 0,
+            password: 1,
+            folds_case: false,
+            comments: true,
+            rest: true,
+        }
     }
 }
 
 impl Format {
+    /// As Apache's htpasswd(1) writes it.
+    pub fn htpasswd() -> Self {
+        Self { rest: false, ..Self::default() }
+    }
+
     /// A name as it is compared.
     fn folded<'a>(&self, name: &'a str) -> Cow<'a, str> {
         match self.folds_case {
@@ -71,7 +85,7 @@ impl Format {
                 ));
             };
             let (password, rest) = fields.split_once(delimiter).unwrap_or((fields, ""));
-            return Ok((name, password, rest));
+            return Ok((name, password, if self.rest { rest } else { "" }));
         }
         let field = |n: usize, what| {
             let missing = || {
