@@ -69,13 +69,10 @@ impl Unix {
     }
 
     fn shadow(path: PathBuf) -> Result<Watched<Shadow>, Fault> {
-        let refused = std::fs::File::open(&path)
-            .is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
-        if refused {
-            return Err(Fault::unavailable(format!(
-                "cannot read {}, which holds the passwords: run as root, or in the group that may read it",
-                path.display()
-            )));
+        if let Err(error) = std::fs::File::open(&path)
+            && let Some(fault) = forbidden(&path, &error)
+        {
+            return Err(fault);
         }
         Watched::open("shadow file", path, |path, data| {
             let users = lines(path, data, account::shadow);
@@ -206,7 +203,46 @@ impl Groups {
     }
 }
 
+/// Who may read passwords, for who may not.
+fn forbidden(path: &Path, error: &std::io::Error) -> Option<Fault> {
+    (error.kind() == std::io::ErrorKind::PermissionDenied).then(|| {
+        Fault::unavailable(format!(
+            "cannot read {}, which holds the passwords: run as root, or in the group that may read it",
+            path.display()
+        ))
+    })
+}
+
 /// What is accepted of hashes: all that crypt(3) knows.
 fn accepted() -> Accept {
     Accept { allow_weak: true, ..Accept::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn who_may_not_read_the_shadow_file_is_told_who_may() {
+        let path = Path::new("/etc/shadow");
+        let fault = forbidden(path, &Error::from(ErrorKind::PermissionDenied)).unwrap();
+        assert!(fault.to_string().contains("/etc/shadow"), "{fault}");
+        assert!(fault.to_string().contains("run as root"), "{fault}");
+        assert!(forbidden(path, &Error::from(ErrorKind::NotFound)).is_none());
+    }
+
+    #[test]
+    fn groups_are_by_number_and_by_member() {
+        let data = b"root:x:0:\nstaff:x:50:ada,bob\nops:x:51:ada\nbroken\n+:::\n";
+        let groups = Groups::read(data);
+        assert_eq!(groups.by_number.get(&50).map(|name| &**name), Some("staff"));
+        assert_eq!(
+            groups.of_user["ada"].iter().map(|g| &**g).collect::<Vec<_>>(),
+            ["staff", "ops"]
+        );
+        assert_eq!(groups.of_user["bob"].len(), 1);
+        assert!(!groups.of_user.contains_key(""));
+    }
 }

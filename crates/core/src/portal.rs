@@ -241,7 +241,14 @@ impl<R> Portal<R> {
         let own = own.filter(|name| usable(name));
         let carried = self.carriers.iter().filter(|carrier| usable(carrier.carries()));
         let all = own.chain(carried.map(|carrier| carrier.name()));
-        all.filter(|name| way.permits(name)).map(str::to_owned).collect()
+        let mut names = Vec::<String>::new();
+        for name in all.filter(|name| way.permits(name)) {
+            // A checker's own mechanism goes before a carrier of that name.
+            if !names.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+                names.push(name.to_owned());
+            }
+        }
+        names
     }
 
     /// The user name in a message to a carrier, unproven.
@@ -257,7 +264,7 @@ impl<R> Portal<R> {
         let carriers = self.carriers.iter().map(|carrier| carrier.name().to_owned());
         let mut names = Vec::<String>::new();
         for name in own.chain(carriers) {
-            if !names.contains(&name) {
+            if !names.iter().any(|known| known.eq_ignore_ascii_case(&name)) {
                 names.push(name);
             }
         }

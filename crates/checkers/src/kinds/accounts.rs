@@ -32,6 +32,7 @@ pub(super) fn kind() -> Kind {
              meant, if it has any. A URL with a password in it can be read by every user of the machine\n\
              while the program runs: write `file:PATH` for a URL in a file that only its owner can read.",
         )
+        .shown("accounts:/var/lib/countersign/accounts.db")
         .from_table(|value, _| Ok(Box::new(read::<AccountsSettings>(value)?)))
         .from_argument(Form::Optional("STORE"), |argument| {
             let store = (!argument.text().is_empty()).then(|| Secret::from(argument.text()));

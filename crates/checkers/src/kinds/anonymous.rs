@@ -15,6 +15,7 @@ pub(super) fn kind() -> Kind {
              have no name, and what they may do is for the program to say. Without this type nobody is ever\n\
              let in without a name. A policy can keep it to some services or networks.",
         )
+        .shown("anonymous")
         .from_table(|value, _| Ok(Box::new(read::<AnonymousSettings>(value)?)))
         .from_argument(Form::None, |_| Ok(Box::new(AnonymousSettings {})))
 }

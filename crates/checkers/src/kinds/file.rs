@@ -33,6 +33,7 @@ pub(super) fn kind() -> Kind {
              \n\
              A `%` or `?` in the path is written %25 or %3F.",
         )
+        .shown("file:/etc/mail.passwd?case=insensitive")
         .from_table(|value, base| {
             let mut settings: FileSettings = read(value)?;
             settings.path = base.join(&settings.path);

@@ -58,6 +58,9 @@ impl Kinds {
         if !kind.help().is_empty() {
             line(&mut text, format_args!("\n{}", kind.help()));
         }
+        if !kind.example().is_empty() {
+            line(&mut text, format_args!("\nExample: --auth '{}'", kind.example()));
+        }
         line(&mut text, format_args!("\nProves who somebody is by: {}", kind.proves().join(", ")));
         if let Some(danger) = kind.danger() {
             line(&mut text, format_args!("\nDANGEROUS: {danger}."));

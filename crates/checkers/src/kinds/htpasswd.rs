@@ -23,6 +23,7 @@ pub(super) fn kind() -> Kind {
              \n\
              A `%` or `?` in the path is written %25 or %3F.",
         )
+        .shown("htpasswd:/etc/apache2/users")
         .from_table(|value, base| {
             let settings: HtpasswdSettings = read(value)?;
             Ok(Box::new(HtpasswdSettings { path: base.join(&settings.path), ..settings }))

@@ -55,6 +55,7 @@ use super::{Argument, Parts, SettingsError, Takes};
 /// let kind = Kind::new("shared", "everybody at one company")
 ///     .proving(&[Mechanism::PASSWORD])
 ///     .explained("All of a company's people have one password.")
+///     .shown("shared:example.org")
 ///     .from_argument(Form::Required("DOMAIN"), |argument| {
 ///         Ok(Box::new(Shared { domain: format!("@{}", argument.text()) }))
 ///     });
@@ -72,6 +73,7 @@ pub struct Kind {
     name: &'static str,
     summary: &'static str,
     help: &'static str,
+    example: &'static str,
     proves: &'static [&'static str],
     form: Form,
     danger: Option<&'static str>,
@@ -147,6 +149,7 @@ impl Kind {
             name,
             summary,
             help: "",
+            example: "",
             proves: &[],
             form: Form::None,
             danger: None,
@@ -166,6 +169,12 @@ impl Kind {
     #[must_use]
     pub fn explained(self, help: &'static str) -> Self {
         Self { help, ..self }
+    }
+
+    /// A string that can be read as one of this kind, such as `file:/etc/mail.passwd`; for its help.
+    #[must_use]
+    pub fn shown(self, example: &'static str) -> Self {
+        Self { example, ..self }
     }
 
     /// Why it is not to be used where it matters. Shown in its help, and as a warning when it is used.
@@ -226,6 +235,11 @@ impl Kind {
     /// Its long help.
     pub fn help(&self) -> &'static str {
         self.help
+    }
+
+    /// A string that can be read as one of this kind.
+    pub fn example(&self) -> &'static str {
+        self.example
     }
 
     /// The mechanisms that a checker of it may offer.

@@ -30,6 +30,7 @@ pub(super) fn completed(kind: Kind) -> Kind {
          \x20 x-ca=PATH             certificates that vouch for the server, instead of the system's\n\
          \x20 x-insecure            passwords may cross the network in clear text",
     )
+    .shown("ldap:ldaps://ldap.example.org/ou=people,dc=example,dc=org?uid")
     .from_table(|value, base| {
         let mut settings: LdapSettings = read(value)?;
         base.clone_into(&mut settings.below);

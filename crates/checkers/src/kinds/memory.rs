@@ -20,6 +20,7 @@ pub(super) fn kind() -> Kind {
              \n\
              A colon in a name or a password is written `\\:`, a backslash `\\\\`.",
         )
+        .shown("memory:ada:countess:bob:builder")
         .from_table(|value, _| {
             let place = value.span();
             Ok(Box::new(of_table(read(value)?, place)?))

@@ -38,6 +38,7 @@ pub(super) fn completed(kind: Kind) -> Kind {
          \x20 url_file=PATH    the URL, in a file that only its owner can read: no password in it is then\n\
          \x20                  seen by every user of this machine; nothing stands before the `?` then",
     )
+    .shown("sql:sqlite:/srv/users.db?query=SELECT hash FROM users WHERE name = :login")
     .from_table(|value, base| {
         let mut settings: SqlSettings = read(value)?;
         base.clone_into(&mut settings.below);

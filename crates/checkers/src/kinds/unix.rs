@@ -18,6 +18,7 @@ pub(super) fn kind() -> Kind {
              \n\
              FOLDER is another place of `passwd`, `shadow` and `group`.",
         )
+        .shown("unix")
         .from_table(|value, base| {
             let settings: UnixSettings = read(value)?;
             Ok(Box::new(UnixSettings { folder: base.join(settings.folder) }))

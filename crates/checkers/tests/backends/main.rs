@@ -9,3 +9,4 @@ mod otp;
 mod passkey;
 mod scram;
 mod stage;
+mod unix;

@@ -14,4 +14,5 @@ mod results;
 mod rounds;
 mod scripts;
 mod secrets;
+mod selection;
 mod stage;
