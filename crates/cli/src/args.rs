@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use countersign_checkers::kinds::AuthArgs;
 use countersign_responders::answers::Source;
 use countersign_server::admin::Existing;
 use ipnet::IpNet;
@@ -105,6 +106,9 @@ pub(crate) struct ServeArgs {
     /// Listen for HTTP here, in the place of every configured HTTP listener
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) http: Option<SocketAddr>,
+    /// Instead of the checkers of a configuration file.
+    #[command(flatten)]
+    pub(crate) auth: AuthArgs,
 }
 
 #[derive(Debug, Args)]
@@ -131,6 +135,9 @@ pub(crate) struct LoginArgs {
     /// Send passwords unencrypted to a server that is not on this machine
     #[arg(long)]
     pub(crate) insecure: bool,
+    /// Instead of a server: to try a string out.
+    #[command(flatten)]
+    pub(crate) auth: AuthArgs,
 }
 
 #[derive(Debug, Subcommand)]

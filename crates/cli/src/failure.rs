@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use countersign::{Cancelled, Fault};
+use countersign_checkers::kinds::AuthError;
 use countersign_server::admin::{AdminError, AdminErrorKind};
 use countersign_server::config::ConfigError;
 use countersign_store::StoreError;
@@ -51,6 +52,16 @@ impl From<AdminError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         AdminError::from(error).into()
+    }
+}
+
+impl From<AuthError> for Failure {
+    fn from(error: AuthError) -> Self {
+        let message = format!("--auth: {error}");
+        match error {
+            AuthError::Broken { .. } => Self::broken(message),
+            _ => Self::usage(message),
+        }
     }
 }
 

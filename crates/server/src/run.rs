@@ -52,6 +52,8 @@ pub struct ServeOptions {
     pub data: PathBuf,
     /// The HTTP listener, in the place of the configured ones.
     pub http: Option<SocketAddr>,
+    /// Who checks logins, as `TYPE[:ARGUMENT]`, in the place of the configured checkers.
+    pub auth: Vec<String>,
 }
 
 /// Why a server does not start.
@@ -172,7 +174,7 @@ impl ServeOptions {
     ///
     /// # Errors
     ///
-    /// When the file cannot be read, or is wrong.
+    /// When the file cannot be read, or is wrong; what is wrong with a string.
     pub fn configuration(&self, registry: &Kinds) -> Result<Config, ConfigError> {
         let mut config = match &self.config {
             Some(path) => Config::load(path, &self.data, registry)?,
@@ -180,6 +182,9 @@ impl ServeOptions {
         };
         if let Some(address) = self.http {
             config.listen_http(address);
+        }
+        if !self.auth.is_empty() {
+            config.check_by(&self.auth, registry)?;
         }
         Ok(config)
     }
@@ -387,6 +392,9 @@ async fn portal_of(
     let mut parts = config.parts(Arc::clone(pool), Arc::new(world))?;
     parts.store = Some(store.clone());
     let realm = ServerRealm::new(store.clone(), world, lifetime);
+    for (name, why) in &config.dangers {
+        tracing::warn!("{name}: {why}");
+    }
     let mut checkers = Vec::with_capacity(config.checkers.len());
     for (name, settings) in &config.checkers {
         checkers.push(telemetry.watch(config.build(name, &**settings, &parts).await?));

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const ANYWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 fn options(data: &Path) -> ServeOptions {
-    ServeOptions { config: None, data: data.to_owned(), http: Some(ANYWHERE) }
+    ServeOptions { config: None, data: data.to_owned(), http: Some(ANYWHERE), auth: Vec::new() }
 }
 
 /// Cheap hashes, so that tests need not wait for dear ones.
@@ -256,7 +256,12 @@ async fn a_listener_with_tls_serves_its_parts_within_it() {
     std::fs::write(&path, text).unwrap();
     let data = folder.path().join("data");
     let start = || {
-        let options = ServeOptions { config: Some(path.clone()), data: data.clone(), http: None };
+        let options = ServeOptions {
+            config: Some(path.clone()),
+            data: data.clone(),
+            http: None,
+            auth: Vec::new(),
+        };
         Server::start(options.configuration(&registry::built_in()).unwrap())
     };
     let error = start().await.expect_err("there is no certificate").to_string();

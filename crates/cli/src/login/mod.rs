@@ -1,12 +1,16 @@
 //! `countersign login`: a person, or a file of answers, in conversation with a running server.
 
 mod client;
+mod here;
 mod round;
 
 use countersign::{Answer, Answers, CredentialKind, Known, Question, Round};
+use countersign_checkers::kinds::Takes;
 use countersign_responders::answers::{self, Source};
 use countersign_responders::terminal::Terminal;
 use countersign_server::front::http::LoginReply;
+use countersign_server::identity::IdentityView;
+use countersign_server::registry;
 
 use crate::args::LoginArgs;
 use crate::failure::Failure;
@@ -14,6 +18,14 @@ use crate::table::{groups, shown};
 use client::Client;
 
 pub(crate) fn run(args: &LoginArgs) -> Result<(), Failure> {
+    let kinds = registry::built_in();
+    if let Some(help) = args.auth.help(&kinds, &Takes::everything())? {
+        print!("{help}");
+        return Ok(());
+    }
+    if !args.auth.auth.is_empty() {
+        return here::run(args, &kinds);
+    }
     let client = Client::of(&args.server, args.insecure)?;
     let mut answerer = Answerer::of(args)?;
     let mut reply = client.begin(&args.service, args.mechanism.as_deref(), &answerer.kinds())?;
@@ -119,7 +131,7 @@ fn granted(
     json: bool,
     reply: &[u8],
     token: &str,
-    identity: &countersign_server::identity::IdentityView,
+    identity: &IdentityView,
 ) -> Result<(), Failure> {
     if json {
         println!("{}", String::from_utf8_lossy(reply).trim_end());
@@ -127,6 +139,12 @@ fn granted(
     }
     // Nobody was told the token: the session would only be left lying around.
     client.end_session(token);
+    show(identity);
+    Ok(())
+}
+
+/// Who somebody turned out to be.
+fn show(identity: &IdentityView) {
     let name = identity.subject.as_deref().unwrap_or("anonymous");
     println!("you are {}", shown(name));
     if !identity.groups.is_empty() {
@@ -139,7 +157,6 @@ fn granted(
     for (name, values) in &identity.attributes {
         println!("{}: {}", shown(name), shown(&values.join(", ")));
     }
-    Ok(())
 }
 
 fn denied(reason: &str, broken: bool) -> Failure {

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use countersign::{Checker, Fault, Order, Policy, Portal, World};
 use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::hash::Recipe;
+use countersign_checkers::kinds::Chosen;
 use countersign_checkers::pool::HashPool;
 use countersign_sasl::{Login, OAuthBearer, Plain, XOAuth2};
 use countersign_store::Location;
@@ -43,7 +44,7 @@ use crate::audit::Audit;
 use crate::front::http::MailAuth;
 use crate::front::tls::{Tls, TlsFiles};
 use crate::groups::GroupsSection;
-use crate::registry::{CheckerSettings, Kind, Kinds, Misplaced, Parts};
+use crate::registry::{CheckerSettings, Kind, Kinds, Misplaced, Parts, Takes};
 
 /// The longest style sheet of a site.
 const THEME_BYTES: usize = 256 * 1024;
@@ -65,6 +66,8 @@ pub struct Config {
     pub saslauthd: BTreeMap<String, SaslauthdSection>,
     /// The checkers, in the order in which they are asked, as `kind.name`.
     pub checkers: Vec<NamedChecker>,
+    /// Those of them that are not to be used where it matters, and why.
+    pub dangers: Vec<(String, &'static str)>,
     /// Who may log in to what, how.
     pub policy: Policy,
     /// What the answers of several checkers usually come to.
@@ -158,6 +161,11 @@ impl Config {
         let places: Vec<_> =
             checkers.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let mut policy = sections.policy.read(&places)?;
+        let danger = |(name, _, _): &Read| {
+            let kind = registry.kind(name.split('.').next()?)?;
+            Some((name.clone(), kind.danger()?))
+        };
+        let dangers = checkers.iter().filter_map(danger).collect();
         let checkers = in_order(checkers, &policy.policy);
         let groups =
             sections.groups.unwrap_or_else(|| Spanned::new(0..0, GroupsSection::default()));
@@ -203,6 +211,7 @@ impl Config {
             dovecot_master: listen.dovecot_master,
             saslauthd: listen.saslauthd,
             checkers,
+            dangers,
             policy: policy.policy,
             order: policy.order,
             policy_places: policy.places,
@@ -396,6 +405,23 @@ impl Config {
         let loaded = loaded
             .map_err(|error| ConfigError::general(format!("[listen.http.{name}] tls: {error}")))?;
         Ok(Some(loaded))
+    }
+
+    /// Puts the checkers of the command line, `TYPE[:ARGUMENT]`, in the place of all configured ones. They are
+    /// asked in this order.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with one. The configuration is then as it was.
+    pub fn check_by(&mut self, strings: &[String], kinds: &Kinds) -> Result<(), ConfigError> {
+        let chosen = kinds.named(strings, &Takes::everything());
+        let chosen = chosen.map_err(|error| ConfigError::general(format!("--auth: {error}")))?;
+        let danger = |chosen: &Chosen<'_>| Some((chosen.name.clone(), chosen.kind.danger()?));
+        self.dangers = chosen.iter().filter_map(danger).collect();
+        self.checkers = chosen.into_iter().map(|chosen| (chosen.name, chosen.settings)).collect();
+        self.policy.terms.checkers = None;
+        self.places.clear();
+        Ok(())
     }
 
     /// Puts the HTTP listener of the command line in the place of all configured ones.
