@@ -28,6 +28,11 @@ fn every_example_of_a_policy_is_true() {
 }
 
 #[test]
+fn every_example_of_a_string_is_true() {
+    examples_of("auth-strings.md", 9);
+}
+
+#[test]
 fn every_example_of_throttling_is_true() {
     examples_of("throttling.md", 4);
 }

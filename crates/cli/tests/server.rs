@@ -233,3 +233,51 @@ fn a_bad_configuration_is_told_and_not_used() {
     }
     assert_eq!(folder.run(&["status"], "").code, Some(0));
 }
+
+/// Strings in the place of a configuration: both checkers are asked, in their order, and nobody else.
+#[test]
+fn a_server_without_a_configuration_takes_strings() {
+    let folder = Folder::bare();
+    let users = folder.file("users", "ada:{SHA}CNuFNtqnUctq2NEQEiz9eAdUNS4=\n");
+    let file = format!("htpasswd:{}", users.display());
+    let more = ["--http", "127.0.0.1:0", "--auth", &file, "--auth", "memory:ada:other:bob:builder"];
+    let server = Server::with(&folder, &more);
+    folder.ok(&["user", "add", "alice", "--password-stdin"], "correct horse\n");
+    for (user, password, code) in [
+        ("ada", "countess", 0),
+        ("bob", "builder", 0),
+        // The first that knows her decides.
+        ("ada", "other", 1),
+        // The server's own accounts are not asked.
+        ("alice", "correct horse", 1),
+    ] {
+        let answers = format!(r#"{{"username":"{user}","password":"{password}"}}"#);
+        let ended = login(&server, &[], &answers);
+        assert_eq!(ended.code, Some(code), "{user}: {ended:?}");
+    }
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(log.contains("clear text"), "no warning: {log}");
+    assert!(!log.contains("builder"), "{log}");
+}
+
+#[test]
+fn strings_are_refused_before_anything_starts() {
+    let folder = Folder::bare();
+    let config = folder.file("countersign.toml", "");
+    let config = config.to_str().unwrap();
+    for (arguments, said) in [
+        (&["--auth", "memory:ada:s3cret:bob"][..], "at character 12 of the argument"),
+        (&["--auth", "oidc:https://id.example.org"], "`oidc` cannot be used here"),
+        (&["--auth", "fiel:x"], "did you mean `file`?"),
+        (&["--auth", "anonymous", "--config", config], "leave one out"),
+    ] {
+        let said_it = folder.fails(2, &[&["serve"], arguments].concat(), "");
+        assert!(said_it.contains(said) && !said_it.contains("s3cret"), "{said_it}");
+    }
+    let table = folder.ok(&["serve", "--help-auth"], "");
+    for kind in ["accounts", "anonymous", "file", "htpasswd", "memory", "oidc", "unix"] {
+        assert!(table.contains(&format!("  {kind}  ")), "{table}");
+    }
+    let file = folder.ok(&["serve", "--help-auth-type", "file"], "");
+    assert!(file.contains("case=insensitive"), "{file}");
+}

@@ -54,13 +54,7 @@ async fn talk(args: &LoginArgs, kinds: &Kinds) -> Result<(), Failure> {
                 return Ok(());
             }
             // Whoever says who checks logins may know why one is refused.
-            Reply::Denied(denial) => {
-                let mut text = format!("refused: {}", denial.reason.word());
-                if !denial.detail.is_empty() {
-                    text = format!("{text}: {}", denial.detail);
-                }
-                return Err(Failure::refused(text));
-            }
+            Reply::Denied(denial) => return Err(Failure::refused(format!("refused: {denial}"))),
             Reply::Ask(ask) => ask,
         };
         let answers = answerer.answer(&ask.round)?;
