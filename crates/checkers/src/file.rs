@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{
-    Denial, Directory, Fault, Identity, Password, PasswordStore, Reason, Secret, TextStore, Verdict,
-    Verified, World,
+    Denial, Directory, Fault, Identity, Password, PasswordStore, Reason, Secret, TextStore,
+    Verdict, Verified, World,
 };
 use countersign_sasl::Stored;
 

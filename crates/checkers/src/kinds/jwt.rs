@@ -41,6 +41,7 @@ pub(super) fn completed(kind: Kind) -> Kind {
          \x20 ca=PATH           certificates that vouch for the address (the system's)\n\
          \x20 timeout=TIME      how long a request for the keys may take (4s)",
     )
+    .shown("jwt:https://id.example.org/keys?issuer=https://id.example.org&audience=mail")
     .from_table(|value, base| {
         let place = value.span();
         let table: Table = read(value)?;

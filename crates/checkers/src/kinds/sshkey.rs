@@ -23,6 +23,7 @@ pub(super) fn completed(kind: Kind) -> Kind {
          \x20 strict=no         also read files that others can write\n\
          \x20 timeout=TIME      how long reading may take (5s)",
     )
+    .shown("sshkey:/home/%u/.ssh/authorized_keys")
     .from_table(|value, base| {
         let place = value.span();
         let table: Table = read(value)?;
