@@ -13,8 +13,9 @@
 //! let checker = kinds.checker("memory:ada:countess", &parts).await?;
 //! assert_eq!(checker.name(), "memory");
 //!
-//! let wrong = kinds.checker("mermory:ada:countess", &parts).await.unwrap_err();
-//! assert_eq!(wrong.to_string(), "there is no type `mermory`; did you mean `memory`?");
+//! let wrong = kinds.checker("mermory:ada:countess", &parts).await.err();
+//! let said = wrong.map(|error| error.to_string()).unwrap_or_default();
+//! assert_eq!(said, "there is no type `mermory`; did you mean `memory`?");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())

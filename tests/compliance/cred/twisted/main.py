@@ -29,7 +29,7 @@ MODULES = [portal, checkers, files, credentials, factors, protocols, strings, se
 
 def scenarios():
     for module in MODULES:
-        for name, value in vars(module).items():
+        for name, value in list(vars(module).items()):
             if callable(value) and getattr(value, "scenario", False):
                 yield name, value
 

