@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::{BoxExchange, Fault, KindSet, Scene};
+use crate::{BoxExchange, Fault, KindSet, Peer, Scene};
 
 /// Can tell who somebody is, in one or more ways.
 ///
@@ -80,6 +80,16 @@ impl Mechanism {
     pub fn binds(name: &str) -> bool {
         let start = name.len().saturating_sub(5);
         name.get(start..).is_some_and(|end| end.eq_ignore_ascii_case("-PLUS"))
+    }
+
+    /// Whether a connection tells what a mechanism of this name cannot do without, where it needs anything:
+    /// `-PLUS` a channel binding, `APOP` the timestamp of our greeting, `DIGEST` a header that was judged.
+    pub fn fits(name: &str, peer: &Peer) -> bool {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        let facts = &peer.more;
+        !(Self::binds(name) && facts.channel_bindings.is_empty()
+            || is("APOP") && facts.greeting.is_none()
+            || is("DIGEST") && facts.digest.is_none())
     }
 
     /// Whether it goes by this name.

@@ -229,9 +229,8 @@ impl<R> Portal<R> {
         if way.open().is_err() {
             return Vec::new();
         }
-        let unbound = peer.more.channel_bindings.is_empty();
         let usable = |name: &str| {
-            if unbound && Mechanism::binds(name) {
+            if !Mechanism::fits(name, peer) {
                 return false;
             }
             let plan = way.begin(name);

@@ -158,6 +158,8 @@ fn a_connection_without_bindings_is_not_offered_to_bind() {
         names.iter().any(|name| name == "SCRAM-SHA-256-PLUS")
     };
     assert!(!offers(&[]));
+    let names = portal().begins(&peer(&[]));
+    assert!(!names.iter().any(|name| name == "APOP"), "there was no greeting: {names:?}");
     assert!(offers(&[("tls-server-end-point", b"cert")]));
 }
 
