@@ -10,10 +10,11 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 23] = [
+const INSTALLED: [(&str, &str); 24] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("gsasl", "gsasl"),
+    ("mpop", "mpop"),
     ("sasl2-bin", "testsaslauthd"),
     ("dovecot-core", "dovecot"),
     ("dovecot-sqlite", "/usr/lib/dovecot/modules/libdriver_sqlite.so"),

@@ -328,3 +328,57 @@ async fn a_stop_lets_requests_finish() {
     server.stop().await;
     tokio::net::TcpStream::connect(address).await.unwrap_err();
 }
+
+/// SASL over JSON: each message of the mechanism is the answer to a question `token`.
+#[tokio::test]
+async fn scram_by_rounds_of_tokens() {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use countersign::{Portal, Secret, testing::StillWorld};
+    use countersign_checkers::memory::Memory;
+    use countersign_server::realm::ServerRealm;
+    use rsasl::prelude::{Mechname, SASLClient, SASLConfig};
+
+    fn readable(portal: Portal<ServerRealm>) -> Portal<ServerRealm> {
+        let mut users = Memory::dangerous();
+        users.add("ada", Secret::from("countess")).unwrap();
+        portal.checked_by(users.readable("memory", &StillWorld::default()))
+    }
+
+    let place = Place::with(Wishes { portal: Some(readable), ..Wishes::default() }).await;
+    let server = Running::over(place, Default::default()).await;
+    for (mechanism, password, granted) in [
+        ("SCRAM-SHA-512", "countess", true),
+        ("SCRAM-SHA-256", "countess", true),
+        ("SCRAM-SHA-1", "countess", true),
+        ("SCRAM-SHA-256", "wrong", false),
+    ] {
+        let config = SASLConfig::with_credentials(None, "ada".into(), password.into()).unwrap();
+        let name = Mechname::parse(mechanism.as_bytes()).unwrap();
+        let mut client = SASLClient::new(config).start_suggested(&[name]).unwrap();
+        let mut message = Vec::new();
+        client.step(None, &mut message).unwrap();
+        let token = |message: &[u8]| json!({"token": {"base64": STANDARD.encode(message)}});
+        let login =
+            json!({"mechanism": mechanism, "supports": ["token"], "answers": token(&message)});
+        let mut reply = server.call("POST", "/v1/login", login).await;
+        while reply.json()["status"] == "ask" {
+            let (id, round) = asked(&reply);
+            let heard = reply.json()["round"]["questions"][0]["challenge"]["base64"].clone();
+            let heard = STANDARD.decode(heard.as_str().unwrap()).unwrap();
+            message.clear();
+            client.step(Some(&heard), &mut message).unwrap();
+            let answer = json!({"round": round, "answers": token(&message)});
+            reply = server.call("POST", &format!("/v1/login/{id}"), answer).await;
+        }
+        let status = if granted { "granted" } else { "denied" };
+        assert_eq!(reply.json()["status"], status, "{mechanism} {password}");
+    }
+    // No greeting has challenged anybody, and no header of HTTP Digest was judged.
+    for mechanism in ["DIGEST", "APOP"] {
+        let login = json!({"mechanism": mechanism, "supports": ["token"]});
+        let reply = server.call("POST", "/v1/login", login).await;
+        assert_eq!(reply.json()["reason"], "unsupported", "{mechanism}: {reply:?}");
+    }
+    server.stop().await;
+}

@@ -1,4 +1,4 @@
-//! `gsasl`, GNU SASL's command: a client of another hand for mechanisms that swaks does not know.
+//! `gsasl`, GNU SASL's command: a client of another hand for mechanisms that most clients do not know.
 
 use std::process::Command;
 use std::time::Duration;
@@ -7,34 +7,60 @@ use crate::{Outcome, Trouble, ensure, need, run};
 
 const LIMIT: Duration = Duration::from_secs(25);
 
-/// Logs in at a mail server on 127.0.0.1 over SMTP; gives whether it was let in. Where the mechanism proves the
-/// server too, GNU SASL must have found the proof right.
+/// How it speaks to a server.
+#[derive(Debug, Clone, Copy)]
+pub struct Gsasl<'a> {
+    /// `--smtp` or `--imap`.
+    pub protocol: &'static str,
+    /// What the server says to whom it lets in: the beginning of a line.
+    pub success: &'static str,
+    /// A file with the certificate of the server: over TLS. Otherwise without.
+    pub trusting: Option<&'a str>,
+}
+
+/// SMTP without TLS.
+pub const GSASL_SMTP: Gsasl<'static> =
+    Gsasl { protocol: "--smtp", success: "235 ", trusting: None };
+
+/// Logs in at a server on this machine; gives whether it was let in. Where the mechanism proves the server too,
+/// GNU SASL must have found that proof right.
 ///
 /// # Errors
 /// When the server does not offer the mechanism, with the whole dialogue.
-pub fn gsasl_smtp(port: u16, mechanism: &str, user: &str, password: &str) -> Outcome<bool> {
+pub fn gsasl(
+    how: &Gsasl<'_>,
+    port: u16,
+    mechanism: &str,
+    user: &str,
+    password: &str,
+) -> Outcome<bool> {
     let program = need("gsasl", "gsasl")?;
-    let done = run(
-        Command::new(program)
-            .args(["--smtp", "--no-starttls", "--verbose"])
-            .arg(format!("--connect=127.0.0.1:{port}"))
-            .args(["--mechanism", mechanism, "--authentication-id", user])
-            .args(["--password", password]),
-        "",
-        LIMIT,
-    )?;
-    let said = |text: &str| done.out.contains(text) || done.err.contains(text);
+    let mut command = Command::new(program);
+    command.args([how.protocol, "--verbose", "--mechanism", mechanism]);
+    match how.trusting {
+        Some(file) => command.args(["--starttls", "--x509-ca-file", file]),
+        None => command.arg("--no-starttls"),
+    };
+    command.arg(format!("--connect=localhost:{port}"));
+    command.args(["--authentication-id", user, "--password", password]);
+    let done = run(&mut command, "", LIMIT)?;
     let dialogue = || format!("{mechanism}:\n{}{}", done.out, done.err);
     let offered = done.out.lines().any(|line| {
-        line.contains("AUTH ") && line.split_whitespace().any(|word| word == mechanism)
+        let words = line.split_whitespace().map(|word| word.trim_start_matches("AUTH="));
+        line.contains("AUTH") && words.into_iter().any(|word| word == mechanism)
     });
     ensure!(offered, "it is not offered: {}", dialogue());
-    match done.code {
-        Some(0) => {
-            ensure!(said("235 "), "no 235: {}", dialogue());
-            Ok(true)
+    // After the client's own line that names the mechanism.
+    let named = [format!("AUTH {mechanism}"), format!("AUTHENTICATE {mechanism}")];
+    let from = named.iter().filter_map(|line| done.out.rfind(line.as_str())).max();
+    let answers = &done.out[from.unwrap_or(done.out.len())..];
+    let let_in = answers.lines().skip(1).any(|line| line.starts_with(how.success));
+    match (done.code, let_in) {
+        (Some(0), true) => Ok(true),
+        (Some(0), false) => {
+            Err(Trouble::failed(format!("content, and not let in: {}", dialogue())))
         }
-        Some(_) if !said("235 ") => Ok(false),
-        _ => Err(Trouble::failed(format!("let in, and not content: {}", dialogue()))),
+        (_, true) => Err(Trouble::failed(format!("let in, and not content: {}", dialogue()))),
+        (_, false) => Ok(false),
     }
 }

@@ -7,7 +7,7 @@
 //! - [`Stage`] is the private folder of one case, and [`runner`] plays the cases.
 //! - [`Countersign`] is the server under test.
 //! - [`Postfix`], [`Exim`], [`DovecotAuth`], [`Saslauthd`], [`Postgres`] are the peers, [`sasl`] and
-//!   [`swaks()`], [`gsasl_smtp()`] the clients that people really use, [`Terminal`] a person.
+//!   [`swaks()`], [`gsasl()`] the clients that people really use, [`Terminal`] a person.
 //!
 //! Whatever cannot be tried on this machine (no such program, not root) is
 //! [`Trouble::NotRun`] with a reason. It never counts as passed.
@@ -43,7 +43,7 @@ pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use dovecot_mail::DovecotMail;
 pub use example::{ExampleMail, example};
 pub use exim::Exim;
-pub use gsasl::gsasl_smtp;
+pub use gsasl::{GSASL_SMTP, Gsasl, gsasl};
 pub use mariadb::Mariadb;
 pub use nginx_mail::NginxMail;
 pub use postfix::Postfix;

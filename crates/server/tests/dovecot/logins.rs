@@ -298,7 +298,8 @@ async fn d50_d52_a_checker_that_does_not_answer_is_a_fault_in_time() {
 /// A place that announces SCRAM, and one line of a client's SCRAM by another hand.
 async fn proofs() -> Place {
     let mut place = Place::new().await;
-    let mechanisms = ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "SCRAM-SHA-1", "ANONYMOUS"];
+    let mechanisms =
+        ["SCRAM-SHA-256", "CRAM-MD5", "PLAIN", "ANONYMOUS", "SCRAM-SHA-1", "SCRAM-SHA-512"];
     let mechanisms = mechanisms.map(|name| Announced::named(name).unwrap()).to_vec();
     place.serve_dovecot(DovecotOptions { mechanisms, ..Default::default() });
     place
@@ -312,9 +313,11 @@ async fn d8_what_is_announced_is_what_was_named_and_somebody_serves() {
         "MECH\tSCRAM-SHA-256\tmutual-auth",
         "MECH\tCRAM-MD5\tdictionary\tactive",
         "MECH\tPLAIN\tplaintext",
+        "MECH\tSCRAM-SHA-1\tmutual-auth",
+        "MECH\tSCRAM-SHA-512\tmutual-auth",
     ];
-    assert_eq!(greeting[1..4], mechanisms);
-    assert!(greeting[4].starts_with("SPID"), "{greeting:?}");
+    assert_eq!(greeting[1..6], mechanisms);
+    assert!(greeting[6].starts_with("SPID"), "{greeting:?}");
     assert!(Announced::named("SCRAM-SHA-256-PLUS").is_none());
 }
 
@@ -325,9 +328,15 @@ async fn d26_the_last_message_goes_with_ok_or_is_one_more_cont() {
     use rsasl::prelude::{Mechname, SASLClient, SASLConfig};
 
     let place = proofs().await;
-    for (told, password) in [(true, "countess"), (false, "countess"), (true, "wrong")] {
+    for (mechanism, told, password) in [
+        ("SCRAM-SHA-256", true, "countess"),
+        ("SCRAM-SHA-256", false, "countess"),
+        ("SCRAM-SHA-256", true, "wrong"),
+        ("SCRAM-SHA-1", true, "countess"),
+        ("SCRAM-SHA-512", false, "countess"),
+    ] {
         let config = SASLConfig::with_credentials(None, "ada".into(), password.into()).unwrap();
-        let name = Mechname::parse(b"SCRAM-SHA-256").unwrap();
+        let name = Mechname::parse(mechanism.as_bytes()).unwrap();
         let mut sasl = SASLClient::new(config).start_suggested(&[name]).unwrap();
         let mut said = |heard: Option<&str>| {
             let heard = heard.map(|text| STANDARD.decode(text).unwrap());
@@ -338,7 +347,7 @@ async fn d26_the_last_message_goes_with_ok_or_is_one_more_cont() {
         let mut client = place.client().await;
         let parameter = if told { "\tfinal-resp-ok" } else { "" };
         let first = said(None);
-        let line = format!("AUTH\t7\tSCRAM-SHA-256\tservice=smtp{parameter}\tresp={first}");
+        let line = format!("AUTH\t7\t{mechanism}\tservice=smtp{parameter}\tresp={first}");
         let answer = client.ask(&line).await;
         let last = said(Some(answer.strip_prefix("CONT\t7\t").unwrap()));
         let answer = client.ask(&format!("CONT\t7\t{last}")).await;

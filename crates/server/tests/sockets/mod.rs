@@ -70,7 +70,7 @@ impl Place {
         let users = Arc::new(Users(Arc::clone(&gate)));
         let decoys = Decoys::new(Secret::from("a key"));
         let readable = Stored::shared("readable", Arc::clone(&users), Arc::new(decoys));
-        let readable = readable.by_cram_md5().by_derived_scram([ScramHash::Sha256]);
+        let readable = readable.by_cram_md5().by_derived_scram(ScramHash::ALL);
         let portal = Portal::new(ServerRealm::new(store.clone(), world, 3600))
             .checked_by(Password::new("mem", Users(Arc::clone(&gate))))
             .checked_by(External::new("certificates", Arc::clone(&users)))

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use countersign_interop::runner::{Case, case};
 use countersign_interop::{
-    Attempt, Config, Context, Countersign, Exim, Mechanism, Outcome, Postfix, Profile, Stage,
-    ensure, gsasl_smtp, passwd_file, swaks, user,
+    Attempt, Config, Context, Countersign, Exim, GSASL_SMTP, Mechanism, Outcome, Postfix, Profile,
+    Stage, ensure, gsasl, passwd_file, swaks, user,
 };
 
 use crate::reference::right_and_wrong;
@@ -127,9 +127,18 @@ fn over_proofs(stage: &Stage) -> Outcome<Config> {
 
 fn proofs(port: u16, mechanisms: &[&str], user: &str, password: &str) -> Outcome {
     for mechanism in mechanisms {
-        ensure!(gsasl_smtp(port, mechanism, user, password)?, "{mechanism}, the right password");
-        ensure!(!gsasl_smtp(port, mechanism, user, "wrong")?, "{mechanism}, a wrong password");
-        ensure!(!gsasl_smtp(port, mechanism, "nobody", password)?, "{mechanism}, an unknown user");
+        ensure!(
+            gsasl(&GSASL_SMTP, port, mechanism, user, password)?,
+            "{mechanism}, the right password"
+        );
+        ensure!(
+            !gsasl(&GSASL_SMTP, port, mechanism, user, "wrong")?,
+            "{mechanism}, a wrong password"
+        );
+        ensure!(
+            !gsasl(&GSASL_SMTP, port, mechanism, "nobody", password)?,
+            "{mechanism}, an unknown user"
+        );
     }
     Ok(())
 }
@@ -162,7 +171,7 @@ fn postfix_with_kept_keys(stage: &Stage) -> Outcome {
     let postfix = Postfix::start(stage, socket(&config)?)?;
     proofs(postfix.port, &["SCRAM-SHA-256"], name, password)?;
     user(Profile::Debug, &server.data, &["passwd", name, "--password-stdin"], "battery staple")?;
-    let with = |password| gsasl_smtp(postfix.port, "SCRAM-SHA-256", name, password);
+    let with = |password| gsasl(&GSASL_SMTP, postfix.port, "SCRAM-SHA-256", name, password);
     ensure!(!with(password)?, "the old password, after it was changed");
     ensure!(with("battery staple")?, "the new password, at once");
     right_and_wrong(postfix.port, name, "battery staple")

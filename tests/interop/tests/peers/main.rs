@@ -8,6 +8,7 @@ mod examples_mail;
 mod http;
 mod mail;
 mod mailboxes;
+mod mechanisms;
 mod nodes;
 mod pages;
 mod reference;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         web::CASES,
         nodes::CASES,
         examples_mail::CASES,
+        mechanisms::CASES,
         disk::CASES,
     ]
     .concat();
