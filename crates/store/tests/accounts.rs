@@ -170,6 +170,33 @@ async fn a_password_replaces_what_was_made_of_the_old_one(place: Place) {
     assert!(store.set_password("bob", &Secret::from("x"), false, NOW).await.is_err());
 }
 
+async fn what_is_made_of_a_password_is_kept_beside_that_very_one(place: Place) {
+    let store = place.open().await;
+    add(&store, &["alice"]).await;
+    let (first, second) = (Secret::from("$first$"), Secret::from("$second$"));
+    store.set_password("alice", &first, false, NOW).await.unwrap();
+    let keys = |text: &str| [NewCredential::new(CredentialType::Scram, Secret::from(text))];
+    let derive = async |of: &Secret, text: &str| {
+        let kind = CredentialType::Scram;
+        store.derive_credentials("alice", of, &kind, &keys(text), NOW).await.unwrap()
+    };
+    let kept = async || {
+        let alice = store.read_account("alice").await.unwrap().unwrap();
+        let kept = alice.credentials_of(&CredentialType::Scram);
+        kept.map(|c| c.data.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(derive(&first, "a").await && derive(&first, "b").await);
+    assert_eq!(kept().await, ["b"], "in the place of what was there");
+    // Somebody has set another password while the keys were made.
+    store.set_password("alice", &second, false, NOW).await.unwrap();
+    assert!(!derive(&first, "c").await);
+    assert_eq!(kept().await, Vec::<String>::new());
+    assert!(derive(&second, "d").await);
+    let kind = CredentialType::Scram;
+    let nobody = store.derive_credentials("nobody", &second, &kind, &keys("e"), NOW).await;
+    assert!(!nobody.unwrap());
+}
+
 async fn sets_of_one_kind(place: Place) {
     let store = place.open().await;
     add(&store, &["alice"]).await;
@@ -321,6 +348,7 @@ on_both![
     rename_and_remove_take_everything_along,
     pages_by_prefix,
     a_password_replaces_what_was_made_of_the_old_one,
+    what_is_made_of_a_password_is_kept_beside_that_very_one,
     sets_of_one_kind,
     nobody_removes_somebody_elses_credential,
     a_better_hash_never_undoes_a_new_password,
