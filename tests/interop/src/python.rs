@@ -66,7 +66,9 @@ pub struct Twisted {
 }
 
 impl Twisted {
-    /// The version whose behaviour was written down, with what its SSH server needs.
+    /// The version whose behaviour was written down.
+    pub const VERSION: &str = "26.10.0";
+    /// That version, with what its SSH server needs.
     const REQUIREMENT: &str = "Twisted[conch]==26.10.0";
     const FOLDER: &str = "twisted";
 
