@@ -50,9 +50,18 @@ impl Stage {
 
     /// Writes a file into it, readable by everybody, and gives its path.
     pub fn file(&self, name: &str, text: &str) -> Outcome<PathBuf> {
+        self.file_for(name, text, 0o644)
+    }
+
+    /// Writes a file into it that only its owner may read, and gives its path.
+    pub fn secret(&self, name: &str, text: &str) -> Outcome<PathBuf> {
+        self.file_for(name, text, 0o600)
+    }
+
+    fn file_for(&self, name: &str, text: &str, mode: u32) -> Outcome<PathBuf> {
         let path = self.at(name);
         fs::write(&path, text).during(path.display())?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).during(path.display())?;
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).during(path.display())?;
         Ok(path)
     }
 

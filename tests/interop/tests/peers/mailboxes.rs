@@ -46,7 +46,7 @@ fn site(stage: &Stage, smtp: u16, imap: u16) -> Outcome<Site> {
         let mode = fs::Permissions::from_mode(0o755);
         fs::set_permissions(folder, mode).during(folder.display())?;
     }
-    let key = stage.file("key", KEY)?;
+    let key = stage.secret("key", KEY)?;
     let (auth, master) = (sockets.join("auth"), sockets.join("master"));
     let more = format!(
         "[listen.dovecot-master.mail]\npath = {master:?}\nmode = \"0666\"\nowners = [\"dovecot\"]\n\
