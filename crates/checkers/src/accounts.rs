@@ -107,7 +107,7 @@ impl Accounts {
             rehashing,
             factors,
             uses,
-            kept_keys: KeptKeys::none(),
+            kept_keys: KeptKeys::default(),
             decoys: tokio::sync::OnceCell::new(),
         };
         Ok(Self {

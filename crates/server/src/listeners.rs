@@ -175,7 +175,7 @@ fn dovecot(
         listener: Some(lasting(&name)),
         on_fault: section.on_fault,
         trust_client_certificates: section.trust_client_certificates,
-        mechanisms: section.mechanisms.clone(),
+        mechanisms: section.announced(),
         connections: section.connections.max(1),
         pending: section.pending.max(1),
         handovers: handovers.clone(),

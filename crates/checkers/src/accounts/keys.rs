@@ -27,19 +27,14 @@ pub struct KeptKeys {
     pub iterations: u32,
 }
 
-/// SCRAM-SHA-256, with so many iterations as clients that know a limit still accept.
+/// None; and where there are some, so many iterations as clients that know a limit still accept.
 impl Default for KeptKeys {
     fn default() -> Self {
-        Self { hashes: vec![ScramHash::Sha256], iterations: 32_768 }
+        Self { hashes: Vec::new(), iterations: 32_768 }
     }
 }
 
 impl KeptKeys {
-    /// None at all.
-    pub fn none() -> Self {
-        Self { hashes: Vec::new(), ..Self::default() }
-    }
-
     /// Makes keys of a password, away from the runtime.
     pub async fn make(&self, password: Secret, world: &dyn World) -> Vec<NewCredential> {
         let mut work = Vec::new();

@@ -39,7 +39,7 @@ impl Parts {
             pool,
             world,
             recipe: Recipe::default(),
-            kept_keys: KeptKeys::none(),
+            kept_keys: KeptKeys::default(),
             #[cfg(feature = "passkeys")]
             passkeys: None,
         }

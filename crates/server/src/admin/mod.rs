@@ -60,7 +60,7 @@ pub struct Admin {
 impl Admin {
     /// Somebody at work on this store; new passwords are hashed by `hasher` as `recipe` says.
     pub fn new(store: Store, hasher: Arc<HashPool>, recipe: Recipe, world: SystemWorld) -> Self {
-        let (kept_keys, actor, audit) = (KeptKeys::none(), "server".into(), Audit::off());
+        let (kept_keys, actor, audit) = (KeptKeys::default(), "server".into(), Audit::off());
         Self { store, hasher, recipe, kept_keys, world, actor, audit }
     }
 

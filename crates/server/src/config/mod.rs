@@ -292,6 +292,9 @@ impl Config {
             None => error,
         };
         self.policy_places.check(&portal).map_err(contradiction)?;
+        for section in self.dovecot.values() {
+            section.check(&portal).map_err(contradiction)?;
+        }
         Ok(portal)
     }
 

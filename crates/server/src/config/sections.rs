@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use countersign::Portal;
 use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::kinds::Span;
 use countersign_sasl::ScramHash;
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 use toml::Spanned;
 
+use super::error::ConfigError;
 use super::policy::NetworkWord;
 use crate::audit::{Keeping, OnFailure};
 use crate::front::dovecot::userdb::Userdb;
@@ -110,8 +112,8 @@ pub struct DovecotSection {
     pub on_fault: OnFault,
     /// Whether its clients are believed when they name a client certificate's user.
     pub trust_client_certificates: bool,
-    /// The mechanisms to announce, in this order.
-    pub mechanisms: Vec<Announced>,
+    /// The mechanisms to announce, in this order. Not said: [`Announced::USUAL`], as far as they are served.
+    pub mechanisms: Option<SaidMechanisms>,
     /// Connections at a time.
     pub connections: usize,
     /// Logins of a connection at a time.
@@ -127,10 +129,62 @@ impl Default for DovecotSection {
             group: None,
             on_fault: OnFault::default(),
             trust_client_certificates: false,
-            mechanisms: Announced::USUAL.to_vec(),
+            mechanisms: None,
             connections: 4096,
             pending: 1024,
         }
+    }
+}
+
+impl DovecotSection {
+    /// The mechanisms to announce, as far as they are served.
+    pub fn announced(&self) -> Vec<Announced> {
+        match &self.mechanisms {
+            Some(SaidMechanisms(said)) => said.iter().map(|one| *one.get_ref()).collect(),
+            None => Announced::USUAL.to_vec(),
+        }
+    }
+
+    /// Refuses a mechanism that is asked for and that no checker serves: mail programs would find less than
+    /// the file says.
+    ///
+    /// # Errors
+    ///
+    /// The mechanism's place, and what would serve it.
+    pub(super) fn check<R>(&self, portal: &Portal<R>) -> Result<(), ConfigError> {
+        let said = self.mechanisms.as_ref().map_or(&[][..], |said| &said.0);
+        let unserved =
+            said.iter().find(|one| !one.get_ref().served(portal, self.trust_client_certificates));
+        let Some(one) = unserved else { return Ok(()) };
+        let name = one.get_ref().name();
+        let help = match name {
+            "EXTERNAL" => "write `trust_client_certificates = true`, or leave it out".to_owned(),
+            "ANONYMOUS" => "add a `[checker.anonymous.NAME]`, or leave it out".to_owned(),
+            "OAUTHBEARER" | "XOAUTH2" => "add a `[checker.jwt.NAME]`, or leave it out".to_owned(),
+            "CRAM-MD5" => {
+                "it needs passwords that can be read, such as a `memory` checker's; or leave it out"
+                    .to_owned()
+            }
+            scram if scram.starts_with("SCRAM-") => {
+                format!(
+                    "`[accounts] scram = [\"{name}\"]` keeps the keys that it needs; or leave it out"
+                )
+            }
+            _ => "add a checker that serves it, or leave it out".to_owned(),
+        };
+        let message = format!("no checker serves `{name}`, or the policy allows it nowhere");
+        Err(ConfigError::at(one.span(), message).with_help(help))
+    }
+}
+
+/// What a listener is told to announce, and where each is said.
+#[derive(Clone, Deserialize)]
+pub struct SaidMechanisms(Vec<Spanned<Announced>>);
+
+/// Without the places: a listener whose section moved in the file is unchanged.
+impl fmt::Debug for SaidMechanisms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(Spanned::get_ref)).finish()
     }
 }
 

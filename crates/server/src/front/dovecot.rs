@@ -93,8 +93,18 @@ impl Announced {
         ANNOUNCED.iter().position(|(known, _)| *known == name).map(Self)
     }
 
-    fn name(self) -> &'static str {
+    /// Its name.
+    pub fn name(self) -> &'static str {
         ANNOUNCED[self.0].0
+    }
+
+    /// Whether a checker serves it to a listener's clients, who may be believed about certificates or not.
+    pub(crate) fn served<R>(self, portal: &Portal<R>, trust_client_certificates: bool) -> bool {
+        let name = self.name();
+        match name {
+            "EXTERNAL" => trust_client_certificates && portal.offers(name),
+            _ => portal.offers(name) || portal.mechanisms(&supports()).iter().any(|it| it == name),
+        }
     }
 
     fn flags(self) -> &'static [MechanismFlag] {
@@ -164,13 +174,13 @@ fn supports() -> KindSet {
 
 /// The mechanisms to announce: those that the listener is to have and a checker here can serve.
 fn offers(portal: &Portal<ServerRealm>, options: &DovecotOptions) -> Vec<MechanismOffer<'static>> {
-    let carried = portal.mechanisms(&supports());
-    let served = |name: &str| match name {
-        "EXTERNAL" => options.trust_client_certificates && portal.offers(name),
-        _ => carried.iter().any(|carried| carried == name) || portal.offers(name),
-    };
-    let announced = options.mechanisms.iter().filter(|announced| served(announced.name()));
-    announced.map(|it| MechanismOffer { name: it.name(), flags: it.flags() }).collect()
+    let served = |it: &&Announced| it.served(portal, options.trust_client_certificates);
+    options
+        .mechanisms
+        .iter()
+        .filter(served)
+        .map(|it| MechanismOffer { name: it.name(), flags: it.flags() })
+        .collect()
 }
 
 /// The announced mechanism of that name, without regard to case (D13).

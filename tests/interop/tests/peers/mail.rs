@@ -163,6 +163,7 @@ fn postfix_with_kept_keys(stage: &Stage) -> Outcome {
     let config = Config {
         dovecot: Some(stage.folder("sockets")?.join("auth")),
         mechanisms: &["SCRAM-SHA-256", "PLAIN", "LOGIN"],
+        more: "[accounts]\nscram = [\"SCRAM-SHA-256\"]\n".into(),
         ..Config::default()
     };
     let server = Countersign::start(stage, Profile::Debug, Some(&config))?;

@@ -130,6 +130,7 @@ fn a_rule_under_which_nobody_could_log_in_is_refused() {
             Arc::new(Password::new("accounts.main", Anybody));
         config.portal((), [checker]).map(|portal| table(&portal)).map_err(|e| e.to_string())
     };
+    assert!(check("[listen.dovecot.m]\nmechanisms = [\"LOGIN\", \"PLAIN\"]").is_ok());
     let rows = check("[[policy.rules]]\nservice = \"imap\"\nmechanisms = [\"plain\"]").unwrap();
     assert_eq!(rows[0].begins, ["PLAIN"]);
     assert_eq!(rows[1].begins, ["password", "PLAIN", "LOGIN"]);
@@ -143,6 +144,11 @@ fn a_rule_under_which_nobody_could_log_in_is_refused() {
             "[[policy.rules]]\ntransport = \"plain\"\nmechanisms = [\"LOGIN\"]",
             "nobody could log in",
         ),
+        (
+            "[listen.dovecot.m]\nmechanisms = [\"PLAIN\", \"SCRAM-SHA-256\"]",
+            "[accounts] scram = [\"SCRAM-SHA-256\"]",
+        ),
+        ("[listen.dovecot.m]\nmechanisms = [\"EXTERNAL\"]", "trust_client_certificates"),
     ] {
         let error = check(text).unwrap_err();
         assert!(error.contains(expected), "{text}\n{error}");
