@@ -1,4 +1,6 @@
-use rustls::pki_types::ServerName;
+use std::path::Path;
+
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::TlsConnector;
 
 use super::*;

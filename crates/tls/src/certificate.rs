@@ -6,11 +6,11 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 
 /// What was read of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     /// Seconds since 1970.
-    pub(super) not_before: i64,
+    pub(crate) not_before: i64,
     /// Seconds since 1970.
-    pub(super) not_after: i64,
+    pub(crate) not_after: i64,
     signed_with: Option<SignatureHash>,
 }
 
@@ -43,7 +43,7 @@ const HASHES: [(&[u8], SignatureHash); 8] = [
 
 impl Certificate {
     /// Reads a certificate; `None` if it is none.
-    pub(super) fn read(der: &CertificateDer<'_>) -> Option<Self> {
+    pub(crate) fn read(der: &CertificateDer<'_>) -> Option<Self> {
         let (certificate, _) = element(der, SEQUENCE)?;
         let (mut signed, _) = element(certificate, SEQUENCE)?;
         if let Some((_, rest)) = element(signed, VERSION) {
@@ -61,7 +61,7 @@ impl Certificate {
     }
 
     /// The channel binding `tls-server-end-point` of the certificate.
-    pub(super) fn hash(&self, der: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    pub(crate) fn hash(&self, der: &CertificateDer<'_>) -> Option<Vec<u8>> {
         Some(match self.signed_with? {
             SignatureHash::Sha256 => Sha256::digest(der).to_vec(),
             SignatureHash::Sha384 => Sha384::digest(der).to_vec(),
