@@ -6,8 +6,8 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::{
-    Answer, Answers, BoxExchange, Denial, Exchange, Fault, Identity, Misuse, Moment, Peer, Reason,
-    Round, Scene, Step, Verified, World,
+    Answer, Answers, BoxExchange, Denial, Exchange, Fault, Identity, Misuse, Moment, Peer,
+    ProvenKey, Reason, Round, Scene, Step, Verified, World,
 };
 
 /// An exchange under way, with the rules around it:
@@ -203,6 +203,12 @@ impl Conversation {
     /// Who is at the other end.
     pub fn peer(&self) -> &Arc<Peer> {
         &self.peer
+    }
+
+    /// The transport has seen a key proven since this began (RFC 4252 §7): whatever asks for a key from here on
+    /// takes it, and asks for no signature. See `K2` in `docs/protocols/publickey.md`.
+    pub fn proves(&mut self, key: ProvenKey) {
+        Arc::make_mut(&mut self.peer).more.key = Some(key);
     }
 
     /// Ends it without a decision: the peer left, or said that it does not want to go on.

@@ -234,7 +234,11 @@ impl<S: KeyStore> Exchange for KeyExchange<S> {
                 let name = (!known).then(Question::username);
                 Ok(Step::ask(Round::of(name.into_iter().chain([Question::key()]))))
             }
-            WaitsFor::Key => self.offered(&answers, scene).await,
+            WaitsFor::Key => match &scene.peer.more.key {
+                // The transport has seen it proven meanwhile.
+                Some(key) => self.proven(key, scene).await,
+                None => self.offered(&answers, scene).await,
+            },
             WaitsFor::Signature { login, key, message } => {
                 let Some(Answer::Value(signature)) = answers.find("signature") else {
                     return Ok(Step::deny(Reason::Declined).claiming(&login));
@@ -355,6 +359,49 @@ mod tests {
         assert_eq!(of(None, "ada", "ada").as_deref(), Ok("ada"));
         assert_eq!(of(Some("root"), "ada", "ada"), Err(Reason::NotAllowed));
         assert_eq!(of(Some("ada"), "ada", "bob"), Err(Reason::UnknownUser));
+    }
+
+    /// As a second factor, over a connection on which the key is proven after the first.
+    #[test]
+    fn a_transport_s_proof_may_come_later() {
+        struct Once;
+        impl crate::PasswordStore for Once {
+            async fn check(&self, login: &str, _: &Secret) -> Result<Verdict, Fault> {
+                Ok(Verdict::Is(Verified::vouch(Identity::named(login))))
+            }
+        }
+        let world = StillWorld::default();
+        let portal = Portal::new(())
+            .checked_by(crate::Password::new("once", Once))
+            .checked_by(PublicKey::new("keys", Keys))
+            .requiring(["password", "publickey"]);
+        for (signed_for, key, expected) in [
+            ("ada", "ada", Ok("ada")),
+            ("ada", "bob", Err(Reason::UnknownUser)),
+            ("bob", "ada", Err(Reason::NotAllowed)),
+        ] {
+            let kinds = [CredentialKind::Passphrase, CredentialKind::PUBLIC_KEY];
+            let mut peer = peer();
+            peer.supports = kinds.into_iter().collect();
+            let mut request = Request::from_peer(Arc::new(peer)).by("password");
+            request.claimed = Some("ada".into());
+            let begun = now_or_never(portal.begin(request, &world)).unwrap().unwrap();
+            let (mut conversation, _) = begun;
+            let password = Answers::new().with("password", "x");
+            let asked = now_or_never(conversation.answer(1, password, &world)).unwrap().unwrap();
+            let Reply::Ask(asked) = asked else { panic!("{asked:?}") };
+            assert_eq!(asked.round.questions[0].name, "key");
+            let offered = OfferedKey::new(key.as_bytes());
+            conversation.proves(ProvenKey::vouch(offered, signed_for));
+            let answers = Answers::new().with("key", Secret::from(key));
+            let end = conversation.answer(asked.number, answers, &world);
+            let end = match now_or_never(end).unwrap().unwrap() {
+                Reply::Granted(who) => Ok(who.subject.to_string()),
+                Reply::Denied(denial) => Err(denial.reason),
+                Reply::Ask(ask) => panic!("{ask:?}"),
+            };
+            assert_eq!(end.as_deref(), expected.as_ref().copied(), "{signed_for}, {key}");
+        }
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub use keys::{KeyStore, OfferedKey, PUBLIC_KEY, ProvenKey, PublicKey, to_be_sig
 pub use kind::{CredentialKind, KindSet, Shape};
 pub use minds::{Loan, MindLimits, Minds, Told};
 pub use pending::{Id, NotPending, Pending, PendingLimits};
-pub use policy::{Factor, Plaintext, Policy, Rule, Terms, When};
+pub use policy::{Factor, NoFactor, Plaintext, Policy, Rule, Terms, When};
 pub use portal::{Carrier, Earlier, LoginError, Portal, Request};
 pub use realm::{Interface, Logout, Realm, Session};
 pub use responder::{Blocking, Cancelled, Known, Responder};

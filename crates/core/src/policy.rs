@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -202,6 +203,45 @@ impl std::fmt::Display for Factor {
     }
 }
 
+/// What is no factor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoFactor(&'static str);
+
+impl std::fmt::Display for NoFactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for NoFactor {}
+
+impl FromStr for Factor {
+    type Err = NoFactor;
+
+    /// As it is shown.
+    fn from_str(text: &str) -> Result<Self, NoFactor> {
+        let words: Vec<_> = text.split('|').map(str::trim).collect();
+        if words == ["any"] {
+            return Ok(Self::ANY);
+        }
+        if words.iter().any(|word| word.is_empty() || *word == "?" || *word == "any") {
+            return Err(NoFactor(
+                "a factor is a mechanism such as \"password\", several of which one will do \
+                 ([\"otp\", \"passkey\"]), or \"any\"",
+            ));
+        }
+        let marked = words.iter().filter(|word| word.ends_with('?')).count();
+        if marked != 0 && marked != words.len() {
+            return Err(NoFactor(
+                "either all or none of these have a question mark: whoever has one of them is asked \
+                 for one of them",
+            ));
+        }
+        let any_of = words.iter().map(|word| word.trim_end_matches('?').to_owned().into());
+        Ok(Self { any_of: any_of.collect(), only_enrolled: marked != 0 })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,5 +316,11 @@ mod tests {
         assert_eq!(second.to_string(), "otp?|passkey?");
         assert_eq!(Factor::ANY.to_string(), "any");
         assert_eq!(Factor::of("password").to_string(), "password");
+        for text in ["otp?|passkey?", "any", "password", "otp|publickey"] {
+            assert_eq!(text.parse::<Factor>().unwrap().to_string(), text);
+        }
+        for text in ["", "?", "otp|", "otp|any", "otp?|passkey"] {
+            assert!(text.parse::<Factor>().is_err(), "{text}");
+        }
     }
 }

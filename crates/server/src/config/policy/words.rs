@@ -191,25 +191,6 @@ pub(super) struct FactorWord(pub(super) Factor);
 impl<'de> Deserialize<'de> for FactorWord {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let words = OneOrMore::<String>::deserialize(from)?;
-        let words: Vec<_> =
-            words.0.iter().flat_map(|word| word.split('|')).map(str::trim).collect();
-        if words == ["any"] {
-            return Ok(Self(Factor::ANY));
-        }
-        if words.iter().any(|word| word.is_empty() || *word == "?" || *word == "any") {
-            return Err(D::Error::custom(
-                "a factor is a mechanism such as \"password\", several of which one will do \
-                 ([\"otp\", \"passkey\"]), or \"any\"",
-            ));
-        }
-        let marked = words.iter().filter(|word| word.ends_with('?')).count();
-        if marked != 0 && marked != words.len() {
-            return Err(D::Error::custom(
-                "either all or none of these have a question mark: whoever has one of them is asked \
-                 for one of them",
-            ));
-        }
-        let any_of = words.iter().map(|word| word.trim_end_matches('?').to_owned().into());
-        Ok(Self(Factor { any_of: any_of.collect(), only_enrolled: marked != 0 }))
+        words.0.join("|").parse().map(Self).map_err(D::Error::custom)
     }
 }
