@@ -1,6 +1,8 @@
 //! What HTTP Digest (RFC 7616) brings to a login: plain data between a front end, which knows the request, and
 //! a checker, which knows the user's key. Nothing is computed here.
 
+use std::sync::OnceLock;
+
 /// The hash of a Digest exchange, without regard to `-sess`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
@@ -57,6 +59,12 @@ pub struct DigestClaim {
     pub rest: String,
     /// Whether the name is `H(name ":" realm)` in place of the name itself.
     pub userhash: bool,
+    /// What our own proof is computed over (RFC 7616 §3.5): as `rest`, with `H(":" URI)`. Empty where the client
+    /// is of RFC 2069, which knows none.
+    pub reply: String,
+    /// Our own proof, `rspauth`: by it the client knows that we know its key. Said by the checker that has found
+    /// the client's response right, and told to nobody who does not get in.
+    pub rspauth: OnceLock<String>,
 }
 
 #[cfg(test)]

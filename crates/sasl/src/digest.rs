@@ -35,7 +35,7 @@ mod header;
 mod nonce;
 
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use countersign::{
     Answers, CredentialKind, DigestAlgorithm, DigestClaim, Peer, Request, Secret, World,
@@ -58,8 +58,8 @@ pub struct Variant {
 /// The front end's half of HTTP Digest: whose challenges, and which of them have been answered.
 ///
 /// Nonces are tagged by a key of this value, so they are good for this process alone and until it ends, and
-/// nothing is kept of those that nobody answers. A client of several processes behind one address should be
-/// sent to the same one; elsewhere its nonce is stale, which costs a round trip.
+/// nothing is kept of those that nobody answers. Elsewhere a nonce is stale, which costs a round trip; processes
+/// that share a key take each other's ([`Digest::keyed`]).
 #[derive(Debug)]
 pub struct Digest {
     realm: String,
@@ -91,6 +91,16 @@ pub struct Answered {
     pub claim: Arc<DigestClaim>,
     /// The response.
     pub response: Secret,
+    /// What the client is told once it is in.
+    pub info: Info,
+}
+
+/// The reply to a client that has got in: that we know its key as well.
+#[derive(Clone, Debug)]
+pub struct Info {
+    claim: Arc<DigestClaim>,
+    nc: String,
+    cnonce: String,
 }
 
 /// Why a header is not worth it.
@@ -159,9 +169,24 @@ impl Digest {
         Self { nonces: self.nonces.bounded(lifetime_ms, kept), ..self }
     }
 
+    /// The same, with nonces that every process takes that has this key, a secret of the deployment. Their time is
+    /// the wall clock's, and clocks may be a minute apart.
+    ///
+    /// Counts are each process's own: whoever has overheard a request can send exactly that one once more to each
+    /// of the others while its nonce is good. A process takes none that is older than itself.
+    #[must_use]
+    pub fn keyed(self, key: Secret, world: &dyn World) -> Self {
+        Self { nonces: self.nonces.shared(key, world), ..self }
+    }
+
     /// The realm.
     pub fn realm(&self) -> &str {
         &self.realm
+    }
+
+    /// What is offered, in order.
+    pub fn offers(&self) -> &[Variant] {
+        &self.offers
     }
 
     /// The values of `WWW-Authenticate` (or `Proxy-Authenticate`) headers, one for each algorithm. `stale`: the
@@ -227,9 +252,14 @@ impl Digest {
             return Err(Refused::Stale);
         }
         let cnonce = &header.cnonce;
-        let rest = match header.qop {
-            None => format!("{nonce}:{a2}"),
-            Some(qop) => format!("{nonce}:{}:{cnonce}:{}:{a2}", header.nc, qop.name()),
+        let over = |qop: Qop, a2: &str| {
+            let Authorization { nc, .. } = header;
+            format!("{nonce}:{nc}:{cnonce}:{}:{a2}", qop.name())
+        };
+        let (rest, reply) = match header.qop {
+            None => (format!("{nonce}:{a2}"), String::new()),
+            // Our own bodies are on their way before they could be hashed: what we prove is `auth`.
+            Some(qop) => (over(qop, &a2), over(Qop::Auth, &hash(&format!(":{uri}")))),
         };
         let claim = DigestClaim {
             algorithm: variant.algorithm,
@@ -237,9 +267,17 @@ impl Digest {
             session: variant.session.then(|| format!("{nonce}:{cnonce}")),
             rest,
             userhash: header.userhash,
+            reply,
+            rspauth: OnceLock::new(),
         };
         let response = Secret::from(header.response.to_ascii_lowercase());
-        Ok(Answered { name: header.username.clone(), claim: Arc::new(claim), response })
+        let claim = Arc::new(claim);
+        let info = Info {
+            claim: Arc::clone(&claim),
+            nc: header.nc.clone(),
+            cnonce: header.cnonce.clone(),
+        };
+        Ok(Answered { name: header.username.clone(), claim, response, info })
     }
 }
 
@@ -251,6 +289,16 @@ impl Answered {
         let mut request = Request::from_peer(Arc::new(peer)).by(&*DIGEST.name);
         request.claimed = Some(self.name.into());
         (request, Answers::new().with("token", self.response))
+    }
+}
+
+impl Info {
+    /// The value of `Authentication-Info` (RFC 7616 §3.5). None until a checker has let the client in, and for
+    /// clients of RFC 2069.
+    pub fn header(&self) -> Option<String> {
+        let rspauth = self.claim.rspauth.get()?;
+        let (cnonce, nc) = (header::quoted(&self.cnonce), &self.nc);
+        Some(format!("qop=auth, rspauth=\"{rspauth}\", cnonce={cnonce}, nc={nc}"))
     }
 }
 

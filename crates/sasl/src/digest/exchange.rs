@@ -4,9 +4,10 @@ use std::sync::{Arc, LazyLock};
 
 use countersign::{
     Answers, BoxExchange, CredentialKind, Denial, DigestStore, Exchange, Fault, KindSet, Mechanism,
-    Need, Reason, Scene, Secret, Step,
+    Need, Reason, Scene, Secret, Step, Verdict,
 };
 use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
 use super::hash;
 use crate::{Decoys, carried, text};
@@ -65,12 +66,19 @@ impl<S: DigestStore> Exchange for DigestExchange<S> {
         let found = self.store.digest_key(login, realm, algorithm).await?;
         let known = named && found.is_some();
         let key = found.unwrap_or_else(|| self.decoys.digest(login, algorithm));
-        let ours = expected(claim, &key);
+        let ours = proof(claim, &claim.rest, &key);
         let right = bool::from(ours.expose().ct_eq(response.expose()));
         // Whatever came of it, the store is asked once more.
         let verdict = self.store.find(login).await?;
         let step = match known & right {
-            true => Step::from(verdict),
+            true => {
+                if matches!(verdict, Verdict::Is(_)) && !claim.reply.is_empty() {
+                    let ours = proof(claim, &claim.reply, &key);
+                    // Another checker has said so before: what it said stays.
+                    let _ = claim.rspauth.set(ours.to_str().unwrap_or_default().to_owned());
+                }
+                Step::from(verdict)
+            }
             false => {
                 Step::Deny(text::wrong(verdict, known, "no key for Digest is kept of this user"))
             }
@@ -79,14 +87,14 @@ impl<S: DigestStore> Exchange for DigestExchange<S> {
     }
 }
 
-/// The right response, in lowercase digits.
-fn expected(claim: &countersign::DigestClaim, key: &Secret) -> Secret {
+/// `H(key ":" rest)` with the key of this claim, in lowercase digits.
+fn proof(claim: &countersign::DigestClaim, rest: &str, key: &Secret) -> Secret {
     let join = |key: &Secret, rest: &str| {
-        let text = [key.expose(), b":", rest.as_bytes()].concat();
+        let text = Zeroizing::new([key.expose(), b":", rest.as_bytes()].concat());
         Secret::from(hash::of(claim.algorithm, &text))
     };
     match &claim.session {
-        Some(session) => join(&join(key, session), &claim.rest),
-        None => join(key, &claim.rest),
+        Some(session) => join(&join(key, session), rest),
+        None => join(key, rest),
     }
 }

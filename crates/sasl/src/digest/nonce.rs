@@ -15,6 +15,8 @@ use crate::scram::mac;
 
 const RANDOM: usize = 9;
 const TAG: usize = 16;
+/// How far the clock of another process may be ahead of ours, in milliseconds.
+const AHEAD_MS: u64 = 60_000;
 
 /// When it was made, and what tells it from others of the moment.
 type Name = (u64, [u8; RANDOM]);
@@ -22,9 +24,19 @@ type Name = (u64, [u8; RANDOM]);
 #[derive(Debug)]
 pub(super) struct Nonces {
     key: Secret,
+    clock: Clock,
     lifetime_ms: u64,
     kept: usize,
     used: Mutex<Used>,
+}
+
+/// By which a nonce's age is told.
+#[derive(Clone, Copy, Debug)]
+enum Clock {
+    /// The one that never steps, which is this process's own.
+    Steady,
+    /// The one that is the same everywhere, nearly.
+    Wall,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +59,18 @@ impl Nonces {
         let mut key = [0; 32];
         world.fill(&mut key);
         let key = Secret::from(&key[..]);
-        Self { key, lifetime_ms: 5 * 60 * 1000, kept: 65_536, used: Mutex::default() }
+        let clock = Clock::Steady;
+        Self { key, clock, lifetime_ms: 5 * 60 * 1000, kept: 65_536, used: Mutex::default() }
+    }
+
+    /// With a key that others have too.
+    pub(super) fn shared(self, key: Secret, world: &dyn World) -> Self {
+        let clock = Clock::Wall;
+        // What was used before this process began, it cannot know. Of the second in which it begins, nonces
+        // are its own.
+        let forgotten_to = clock.now_ms(world).checked_sub(1);
+        let used = Mutex::new(Used { forgotten_to, ..Used::default() });
+        Self { key, clock, used, ..self }
     }
 
     pub(super) fn bounded(self, lifetime_ms: u64, kept: usize) -> Self {
@@ -57,7 +80,7 @@ impl Nonces {
     pub(super) fn fresh(&self, world: &dyn World) -> String {
         let mut random = [0; RANDOM];
         world.fill(&mut random);
-        let made = world.now().steady_ms;
+        let made = self.clock.now_ms(world);
         let mut bytes = made.to_be_bytes().to_vec();
         bytes.extend(random);
         bytes.extend(self.tag(&bytes));
@@ -67,9 +90,11 @@ impl Nonces {
     /// Uses a nonce with a count, or for the one request of a client that does not count. `false`: it is not
     /// ours, or too old, or was used so before, or too much has been seen since to know.
     pub(super) fn count(&self, nonce: &str, count: Option<u32>, world: &dyn World) -> bool {
-        let now = world.now().steady_ms;
+        let now = self.clock.now_ms(world);
         let Some(name) = self.name(nonce) else { return false };
-        let alive = |made: u64| made <= now && now - made <= self.lifetime_ms;
+        let (ahead, lifetime) = (self.clock.ahead_ms(), self.lifetime_ms);
+        let alive =
+            |made: u64| made.saturating_sub(now) <= ahead && now.saturating_sub(made) <= lifetime;
         if !alive(name.0) {
             return false;
         }
@@ -105,6 +130,23 @@ impl Nonces {
         let mut tag = mac::<Hmac<Sha256>>(self.key.expose(), bytes);
         tag.truncate(TAG);
         tag
+    }
+}
+
+impl Clock {
+    fn now_ms(self, world: &dyn World) -> u64 {
+        let now = world.now();
+        match self {
+            Self::Steady => now.steady_ms,
+            Self::Wall => u64::try_from(now.unix).unwrap_or_default().saturating_mul(1000),
+        }
+    }
+
+    fn ahead_ms(self) -> u64 {
+        match self {
+            Self::Steady => 0,
+            Self::Wall => AHEAD_MS,
+        }
     }
 }
 
@@ -173,6 +215,32 @@ mod tests {
         assert!(nonces.count(&nonce, Some(1), &world));
         world.advance_ms(1);
         assert!(!nonces.count(&nonce, Some(2), &world));
+    }
+
+    #[test]
+    fn those_with_the_same_key_take_each_other_s() {
+        let world = StillWorld::default();
+        world.set_unix(1_800_000_000);
+        let node = || Nonces::new(&world).shared(Secret::from("of the deployment"), &world);
+        let (one, other) = (node(), node());
+        let nonce = one.fresh(&world);
+        assert!(one.count(&nonce, Some(1), &world) && !one.count(&nonce, Some(1), &world));
+        assert!(other.count(&nonce, Some(2), &world) && !other.count(&nonce, Some(2), &world));
+        let foreign = Nonces::new(&world).shared(Secret::from("of another"), &world);
+        assert!(!foreign.count(&nonce, Some(3), &world));
+        // One that begins later cannot know what was used before.
+        world.advance_ms(1000);
+        let late = node();
+        assert!(!late.count(&nonce, Some(4), &world));
+        let fresh = late.fresh(&world);
+        assert!(late.count(&fresh, Some(1), &world) && one.count(&fresh, Some(2), &world));
+        // Clocks differ, but not by much.
+        world.set_unix(1_800_000_000 - 60);
+        assert!(one.count(&nonce, Some(5), &world));
+        world.set_unix(1_800_000_000 - 61);
+        assert!(!one.count(&nonce, Some(6), &world));
+        world.set_unix(1_800_000_000 + 301);
+        assert!(!one.count(&nonce, Some(7), &world));
     }
 
     #[test]

@@ -151,9 +151,12 @@ fn the_examples_of_the_rfc() {
             session: None,
             rest: format!("{nonce}:00000001:{cnonce}:auth:{a2}"),
             userhash: false,
+            reply: String::new(),
+            rspauth: OnceLock::new(),
         };
-        let response = Secret::from(response);
-        let answered = Answered { name: "Mufasa".into(), claim: Arc::new(claim), response };
+        let (response, claim) = (Secret::from(response), Arc::new(claim));
+        let info = Info { claim: Arc::clone(&claim), nc: String::new(), cnonce: String::new() };
+        let answered = Answered { name: "Mufasa".into(), claim, response, info };
         assert_eq!(login(answered, &StillWorld::default()).as_deref(), Ok("Mufasa"));
     }
     // §3.9.2, with erratum 4897: the name is hashed.
@@ -185,6 +188,33 @@ fn every_variant_lets_in_once() {
             assert!(login(read(&digest, &next, &world).unwrap(), &world).is_ok());
         }
     }
+}
+
+/// RFC 7616 §3.5: `rspauth` is the client's own arithmetic without a method.
+#[test]
+fn who_gets_in_is_told_that_its_key_is_known() {
+    let world = StillWorld::default();
+    let digest = digest(&world);
+    for offer in digest.offers().to_vec() {
+        for qop in [Qop::Auth, Qop::AuthInt] {
+            let header = answer(&digest, &offer.name(), Some(qop), &world);
+            let answered = read(&digest, &header, &world).unwrap();
+            let info = answered.info.clone();
+            assert_eq!(info.header(), None, "nobody is in yet");
+            login(answered, &world).unwrap();
+            let mut ours = Authorization { qop: Some(Qop::Auth), ..header.clone() };
+            respond(&mut ours, "", "Circle of Life", "");
+            let Authorization { response, cnonce, .. } = &ours;
+            let expected =
+                format!("qop=auth, rspauth=\"{response}\", cnonce=\"{cnonce}\", nc=00000001");
+            assert_eq!(info.header(), Some(expected));
+        }
+    }
+    let mut wrong = answer(&digest, "SHA-256", Some(Qop::Auth), &world);
+    respond(&mut wrong, "POST", "Circle of Lies", "");
+    let answered = read(&digest, &wrong, &world).unwrap();
+    let info = answered.info.clone();
+    assert!(login(answered, &world).is_err() && info.header().is_none());
 }
 
 #[test]
