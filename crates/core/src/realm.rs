@@ -76,13 +76,17 @@ impl<I: Interface> Session<I> {
         &mut self.avatar
     }
 
+    /// The avatar, and what ends its session, each by itself: for avatars that several requests use at a time.
+    /// Whoever drops the second logs out, and should do so while the avatar is there.
+    pub fn apart(self) -> (Box<I::Avatar>, Logout) {
+        let Self { logout, avatar } = self;
+        (avatar, logout)
+    }
+
     /// Logs out and waits until it is done. Dropping the session does the same without waiting.
-    pub async fn logout(mut self) {
-        if let Some(logout) = self.logout.0.take()
-            && let Some(rest) = logout()
-        {
-            rest.await;
-        }
+    pub async fn logout(self) {
+        let Self { logout, avatar: _avatar } = self;
+        logout.run().await;
     }
 }
 
@@ -116,6 +120,15 @@ impl Logout {
         Fut: Future<Output = ()> + Send + 'static,
     {
         Self(Some(Box::new(move || Some(Box::pin(Spawned::new(logout(), spawn))))))
+    }
+
+    /// Does it now, and waits until it is done.
+    pub async fn run(mut self) {
+        if let Some(logout) = self.0.take()
+            && let Some(rest) = logout()
+        {
+            rest.await;
+        }
     }
 
     /// Both, this one first. Nothing is replaced: an application and what wraps it may each have an end.
@@ -221,6 +234,16 @@ mod tests {
         let (count, session) = counted();
         now_or_never(session.logout()).unwrap();
         assert_eq!(count.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn logs_out_once_in_parts_too() {
+        let (count, session) = counted();
+        let (_avatar, logout) = session.apart();
+        assert_eq!(count.load(Ordering::SeqCst), 0);
+        now_or_never(logout.run()).unwrap();
+        assert_eq!(count.load(Ordering::SeqCst), 1);
+        drop(counted().1.apart());
     }
 
     #[test]

@@ -184,6 +184,11 @@ impl Digest {
         &self.realm
     }
 
+    /// Whether bodies are protected too.
+    pub fn protects_bodies(&self) -> bool {
+        self.integrity
+    }
+
     /// What is offered, in order.
     pub fn offers(&self) -> &[Variant] {
         &self.offers
