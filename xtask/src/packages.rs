@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 24] = [
+const INSTALLED: [(&str, &str); 27] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("gsasl", "gsasl"),
@@ -35,6 +35,9 @@ const INSTALLED: [(&str, &str); 24] = [
     ("fetchmail", "fetchmail"),
     ("isync", "mbsync"),
     ("mutt", "mutt"),
+    ("wget", "wget"),
+    ("libneon27-gnutls", "/usr/share/doc/libneon27-gnutls/copyright"),
+    ("python3-requests", "/usr/lib/python3/dist-packages/requests/__init__.py"),
 ];
 
 /// Exim cannot be installed beside Postfix, so it is only unpacked. The second package shows

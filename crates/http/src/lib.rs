@@ -69,3 +69,10 @@ pub use sessions::SessionLimits;
 #[cfg(feature = "axum")]
 pub use user::NobodyThere;
 pub use user::User;
+
+/// Every block of this page compiles, and does what it says.
+#[cfg(all(doctest, feature = "axum"))]
+mod guide {
+    #[doc = include_str!("../../../docs/guide/http-applications.md")]
+    mod http_applications {}
+}

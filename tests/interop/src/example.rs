@@ -120,3 +120,52 @@ impl ExampleMail {
         Ok(())
     }
 }
+
+/// `examples/web`: notebooks over HTTP.
+#[derive(Debug)]
+pub struct ExampleWeb {
+    /// Its port on 127.0.0.1.
+    pub port: u16,
+    peer: Peer,
+}
+
+impl ExampleWeb {
+    /// Its package.
+    pub const PACKAGE: &str = "countersign-example-web";
+
+    /// Starts it with these checkers (`--auth`) and more options.
+    ///
+    /// # Errors
+    /// When it does not start; with its log in the stage.
+    pub fn start(stage: &Stage, auth: &[&str], more: &[&str]) -> Outcome<Self> {
+        let mut command = Command::new(example(Self::PACKAGE)?);
+        command.args(["--listen", "127.0.0.1:0"]);
+        for string in auth {
+            command.args(["--auth", string]);
+        }
+        let mut peer = Peer::start(stage, "example-web", command.args(more))?;
+        let log = stage.at("example-web.log");
+        let port = || {
+            let text = std::fs::read_to_string(&log).ok()?;
+            let line = text.lines().find_map(|line| line.strip_prefix("web on "))?.to_owned();
+            line.rsplit(':').next()?.parse::<u16>().ok()
+        };
+        let port = peer.until("the port of the web example", LIMIT, port)?;
+        Ok(Self { port, peer })
+    }
+
+    /// What it says in its log.
+    pub fn log(&self) -> String {
+        self.peer.log()
+    }
+
+    /// Asks it to end.
+    ///
+    /// # Errors
+    /// When it does not, or not well.
+    pub fn end(self) -> Outcome {
+        let status = self.peer.stop()?;
+        ensure!(status.success(), "the web example ended with {status}");
+        Ok(())
+    }
+}

@@ -5,6 +5,7 @@ mod backends;
 mod browser;
 mod disk;
 mod examples_mail;
+mod examples_web;
 mod http;
 mod mail;
 mod mailboxes;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         web::CASES,
         nodes::CASES,
         examples_mail::CASES,
+        examples_web::CASES,
         mechanisms::CASES,
         disk::CASES,
     ]
