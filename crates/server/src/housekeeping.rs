@@ -121,7 +121,12 @@ pub async fn keep_records(engine: Arc<Engine>, keep: Arc<AtomicUsize>, mut stop:
         tend(&engine).await;
         if flushing.as_ref().is_none_or(JoinHandle::is_finished) {
             let (engine, keep) = (Arc::clone(&engine), keep.load(Ordering::Relaxed));
-            flushing = Some(tokio::spawn(async move { flush(&engine, keep).await }));
+            flushing = Some(tokio::spawn(async move {
+                flush(&engine, keep).await;
+                if let Err(error) = engine.store.tidy().await {
+                    tracing::debug!(%error, "the store's log is not brought home now");
+                }
+            }));
         }
     }
     if let Some(flushing) = flushing {

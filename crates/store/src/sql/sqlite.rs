@@ -24,7 +24,13 @@ pub(super) struct File {
     /// their order instead of polling the file's lock against each other.
     writer: SqlitePool,
     readers: SqlitePool,
+    /// One connection, that brings the write-ahead log home while the writer goes on.
+    tidier: SqlitePool,
 }
+
+/// Pages of write-ahead log, 4 KiB each, at which the change that reaches them brings it home and waits for
+/// the disk: where nobody calls [`File::tidy`], or it does not keep up.
+const MOST_LOG: &str = "8000";
 
 impl File {
     /// Opens an existing file (an empty one is a database without tables). Waits at most the deadline.
@@ -37,6 +43,7 @@ impl File {
             // What is deleted is overwritten: a removed credential is not left in the file's free pages.
             .pragma("secure_delete", "ON")
             .pragma("trusted_schema", "OFF")
+            .pragma("wal_autocheckpoint", MOST_LOG)
             .disable_statement_logging();
         let pool = |max| {
             PoolOptions::<Sqlite>::new()
@@ -68,9 +75,10 @@ impl File {
                 Err(error) => return Err(error),
             }
         };
+        let tidier = pool(1).connect_lazy_with(options.clone());
         let readers = pool(readers.max(1)).connect_lazy_with(options.pragma("query_only", "ON"));
         let (path, gone) = (path.to_owned(), AtomicBool::new(false));
-        Ok(Self { identity: Identity::of(&path), path, gone, writer, readers })
+        Ok(Self { identity: Identity::of(&path), path, gone, writer, readers, tidier })
     }
 
     /// Whether the file that was opened is still the one at its path. SQLite goes on with a file that was
@@ -125,9 +133,19 @@ impl File {
         done.map(|_| ()).map_err(|e| classify(at, e))
     }
 
+    /// Brings the write-ahead log home, as far as no reader needs it, on a connection of its own: otherwise one
+    /// change in a few hundred would do it for all and wait for the disk.
+    pub(super) async fn tidy(&self, at: &Access) -> Result<(), StoreError> {
+        self.here(at)?;
+        let sql = sqlx::SqlSafeStr::into_sql_str("PRAGMA wal_checkpoint(PASSIVE)");
+        let done = bind(sql, Vec::new()).fetch_all(&self.tidier).await;
+        done.map(|_| ()).map_err(|e| classify(at, e))
+    }
+
     /// Leaves WAL, which SQLite does for a file's only connection and nobody else.
     pub(super) async fn alone_in_one_file(&self, at: &Access) -> Result<(), StoreError> {
         self.readers.close().await;
+        self.tidier.close().await;
         let sql = sqlx::SqlSafeStr::into_sql_str("PRAGMA journal_mode = DELETE");
         let done = bind(sql, Vec::new()).fetch_all(&self.writer).await;
         done.map(|_| ()).map_err(|e| classify(at, e))
@@ -135,6 +153,7 @@ impl File {
 
     pub(super) async fn close(&self) {
         self.readers.close().await;
+        self.tidier.close().await;
         self.writer.close().await;
     }
 }
