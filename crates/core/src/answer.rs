@@ -75,6 +75,13 @@ impl Answers {
         self.0.iter().find(|(n, _)| n == name).map(|(_, answer)| answer)
     }
 
+    /// The same, first looked for where the answer to a round's question of that place mostly is. Of two of one
+    /// name it need not be the first.
+    pub(crate) fn find_near(&self, index: usize, name: &str) -> Option<&Answer> {
+        let there = self.0.get(index).filter(|(n, _)| n == name).map(|(_, answer)| answer);
+        there.or_else(|| self.find(name))
+    }
+
     /// Takes the answer of that name out.
     pub fn take(&mut self, name: &str) -> Option<Answer> {
         let index = self.0.iter().position(|(n, _)| n == name)?;

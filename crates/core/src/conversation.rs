@@ -240,13 +240,11 @@ impl Conversation {
         now: Moment,
         world: &dyn World,
     ) -> Result<Reply, Fault> {
-        let peer = Arc::clone(&self.peer);
-        let claimed = self.claimed.take();
         let scene = Scene {
             now,
             world,
-            peer: &peer,
-            claimed: claimed.as_deref(),
+            peer: &self.peer,
+            claimed: self.claimed.as_deref(),
             proven: &[],
             followed: false,
             carries: None,
@@ -258,7 +256,6 @@ impl Conversation {
             Some(round) => Ok(Step::Ask(round)),
             None => exchange.step(answers, &scene).await,
         };
-        self.claimed = claimed;
         match step? {
             Step::Ask(round) => Ok(self.ask(exchange, round)),
             Step::Grant(who) => Ok(Reply::Granted(who)),

@@ -316,19 +316,26 @@ impl<R> Portal<R> {
     ///
     /// [`Reason::Unsupported`] when there is none; [`Reason::NotAllowed`] when the policy lets nobody in.
     pub fn exchange(&self, mechanism: Option<&str>, peer: &Peer) -> Result<BoxExchange, Denial> {
-        let way = self.ways.to(peer);
+        let chosen;
+        let way = match self.ways.one_for_all() {
+            Some(way) => way,
+            None => {
+                chosen = self.ways.to(peer);
+                &chosen
+            }
+        };
         way.open()?;
-        let Some(name) = mechanism else { return any(&way, peer) };
+        let Some(name) = mechanism else { return any(way, peer) };
         if !way.permits(name) {
             let detail = format!("the policy does not allow the mechanism `{name}` here");
             return Err(Denial::new(Reason::Unsupported).because(detail));
         }
         if let Some(plan) = way.begin(name) {
-            return bare(&way, plan, peer);
+            return bare(way, plan, peer);
         }
         let carrier = self.carriers.iter().find(|c| c.name().eq_ignore_ascii_case(name));
         match carrier.and_then(|c| Some((c, way.begin(c.carries())?))) {
-            Some((carrier, plan)) => Ok(carrier.carry(bare(&way, plan, peer)?)),
+            Some((carrier, plan)) => Ok(carrier.carry(bare(way, plan, peer)?)),
             None => {
                 let detail = format!("no checker offers the mechanism `{name}`");
                 Err(Denial::new(Reason::Unsupported).because(detail))
@@ -440,7 +447,7 @@ fn bare(way: &Arc<Way>, plan: &Arc<Plan>, peer: &Peer) -> Result<BoxExchange, De
     }
     let plan = Arc::clone(plan);
     Ok(match way.is_simple() {
-        true => BoxExchange::new(Chain::new(plan)),
+        true => BoxExchange::of_chain(Chain::new(plan)),
         false => BoxExchange::new(Factors::one(Arc::clone(way), plan)),
     })
 }
@@ -469,7 +476,7 @@ fn any(way: &Arc<Way>, peer: &Peer) -> Result<BoxExchange, Denial> {
         [only] => bare(way, only, peer),
         several => {
             let parts = several.iter().map(|plan| {
-                let chain = BoxExchange::new(Chain::new(Arc::clone(plan)));
+                let chain = BoxExchange::of_chain(Chain::new(Arc::clone(plan)));
                 (plan.mechanism.clone(), chain)
             });
             let alternatives = BoxExchange::new(Alternatives::new(parts));

@@ -68,6 +68,11 @@ impl Known {
     /// What kinds a text may answer is checked here: a question that wants yes or no is answered only by
     /// a [`Answer::Confirmed`], so no file or environment variable ever trusts a host.
     pub fn pick(&mut self, round: &Round) -> Option<Answers> {
+        // Mostly the round asks for all that is known.
+        let asked = |name: &str| round.question(name).is_some_and(may_be_asked_for);
+        if self.answers.iter().all(|(name, _)| asked(name)) && round.fits(&self.answers).is_ok() {
+            return Some(std::mem::replace(&mut self.answers, Answers::new()));
+        }
         let mut chosen = Answers::new();
         for question in &round.questions {
             let fits = |answer: &Answer| question.check(answer).is_ok();

@@ -230,7 +230,7 @@ impl Round {
     pub(crate) fn fits(&self, answers: &Answers) -> Result<(), Misuse> {
         for (index, (name, answer)) in answers.iter().enumerate() {
             let question = self
-                .question(name)
+                .question_near(index, name)
                 .ok_or_else(|| Misuse::NotAsked { question: name.to_owned() })?;
             if answers.iter().take(index).any(|(earlier, _)| earlier == name) {
                 return Err(Misuse::Twice { question: name.to_owned() });
@@ -239,10 +239,12 @@ impl Round {
         }
         // By what the peer gave: a default completes a choice of the peer's, it never makes one.
         let chosen = self.chosen(answers).map(|group| &*group.id);
-        for question in self.questions.iter().filter(|q| q.belongs_to(chosen)) {
-            let may_be_absent = question.optional || question.kind == CredentialKind::Trust;
+        for (index, question) in self.questions.iter().enumerate() {
+            let may_be_absent = question.optional
+                || question.kind == CredentialKind::Trust
+                || !question.belongs_to(chosen);
             if !may_be_absent
-                && answers.find(&question.name).is_none()
+                && answers.find_near(index, &question.name).is_none()
                 && question.by_default().is_none()
             {
                 return Err(Misuse::Missing { question: question.name.to_string() });
@@ -253,6 +255,12 @@ impl Round {
             return Err(Misuse::NoGroup { groups });
         }
         Ok(())
+    }
+
+    /// The question of that name, first looked for where an answer in the order of the round has it.
+    fn question_near(&self, index: usize, name: &str) -> Option<&Question> {
+        let there = self.questions.get(index).filter(|question| question.name == name);
+        there.or_else(|| self.question(name))
     }
 
     fn in_group<'a>(&'a self, id: &'a str) -> impl Iterator<Item = &'a Question> {

@@ -68,10 +68,15 @@ impl Ways {
     }
 
     pub(crate) fn to(&self, peer: &Peer) -> Arc<Way> {
-        if self.policy.rules.is_empty() {
-            return Arc::clone(&self.usual);
+        match self.one_for_all() {
+            Some(way) => Arc::clone(way),
+            None => self.of(self.policy.matching(peer)),
         }
-        self.of(self.policy.matching(peer))
+    }
+
+    /// The same, lent, where no rule makes it another for anybody.
+    pub(crate) fn one_for_all(&self) -> Option<&Arc<Way>> {
+        self.policy.rules.is_empty().then_some(&self.usual)
     }
 
     fn of(&self, bits: u64) -> Arc<Way> {
@@ -306,7 +311,7 @@ impl FactorPlan {
 
     /// The exchange that asks for it.
     pub(crate) fn exchange(&self) -> Option<BoxExchange> {
-        let chain = |plan: &Arc<Plan>| BoxExchange::new(Chain::new(Arc::clone(plan)));
+        let chain = |plan: &Arc<Plan>| BoxExchange::of_chain(Chain::new(Arc::clone(plan)));
         match self.plans.as_slice() {
             [] => None,
             [only] => Some(chain(only)),
