@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 27] = [
+const INSTALLED: [(&str, &str); 28] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("gsasl", "gsasl"),
@@ -38,6 +38,7 @@ const INSTALLED: [(&str, &str); 27] = [
     ("wget", "wget"),
     ("libneon27-gnutls", "/usr/share/doc/libneon27-gnutls/copyright"),
     ("python3-requests", "/usr/lib/python3/dist-packages/requests/__init__.py"),
+    ("capnproto", "capnp"),
 ];
 
 /// Exim cannot be installed beside Postfix, so it is only unpacked. The second package shows

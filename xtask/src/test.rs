@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use countersign_interop::{Postgres, Trouble, Twisted};
+use countersign_interop::{Environment, Postgres, Trouble, Twisted};
 
 use crate::packages;
 use crate::report::{Report, Row};
@@ -38,6 +38,10 @@ pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
     // Beside which the compliance tests run; they say so themselves when it is not there.
     if install && let Err(trouble) = Twisted::provide() {
         report.add(Row::missing("Twisted", trouble.to_string()));
+    }
+    // By which clients of examples/objects speak.
+    if install && let Err(trouble) = Environment::provide_pycapnp() {
+        report.add(Row::missing("pycapnp", trouble.to_string()));
     }
     let packages = members()?;
 

@@ -121,37 +121,53 @@ impl ExampleMail {
     }
 }
 
-/// `examples/web`: notebooks over HTTP.
+/// An example that serves at one address: `--listen ADDRESS`, and says so in a line `NAME on ADDRESS`.
 #[derive(Debug)]
-pub struct ExampleWeb {
+pub struct Example {
     /// Its port on 127.0.0.1.
     pub port: u16,
+    name: &'static str,
     peer: Peer,
 }
 
-impl ExampleWeb {
-    /// Its package.
-    pub const PACKAGE: &str = "countersign-example-web";
+impl Example {
+    /// `examples/web`: notebooks over HTTP.
+    pub const WEB: &str = "web";
+    /// `examples/objects`: remote objects over Cap'n Proto RPC.
+    pub const OBJECTS: &str = "objects";
 
-    /// Starts it with these checkers (`--auth`) and more options.
+    /// The binary of one of them, built by cargo (once).
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn built(name: &str) -> Outcome<PathBuf> {
+        example(&format!("countersign-example-{name}"))
+    }
+
+    /// Starts one of them with these checkers (`--auth`) and more options.
     ///
     /// # Errors
     /// When it does not start; with its log in the stage.
-    pub fn start(stage: &Stage, auth: &[&str], more: &[&str]) -> Outcome<Self> {
-        let mut command = Command::new(example(Self::PACKAGE)?);
+    pub fn start(stage: &Stage, name: &'static str, auth: &[&str], more: &[&str]) -> Outcome<Self> {
+        let mut command = Command::new(Self::built(name)?);
         command.args(["--listen", "127.0.0.1:0"]);
         for string in auth {
             command.args(["--auth", string]);
         }
-        let mut peer = Peer::start(stage, "example-web", command.args(more))?;
-        let log = stage.at("example-web.log");
+        let mut peer = Peer::start(stage, &format!("example-{name}"), command.args(more))?;
+        let (log, begin) = (Self::log_of(stage, name), format!("{name} on "));
         let port = || {
             let text = std::fs::read_to_string(&log).ok()?;
-            let line = text.lines().find_map(|line| line.strip_prefix("web on "))?.to_owned();
+            let line = text.lines().find_map(|line| line.strip_prefix(&begin))?.to_owned();
             line.rsplit(':').next()?.parse::<u16>().ok()
         };
-        let port = peer.until("the port of the web example", LIMIT, port)?;
-        Ok(Self { port, peer })
+        let port = peer.until(&format!("the port of examples/{name}"), LIMIT, port)?;
+        Ok(Self { port, name, peer })
+    }
+
+    /// Where its log is, which stays there when it has ended.
+    pub fn log_of(stage: &Stage, name: &str) -> PathBuf {
+        stage.at(format!("example-{name}.log"))
     }
 
     /// What it says in its log.
@@ -165,7 +181,7 @@ impl ExampleWeb {
     /// When it does not, or not well.
     pub fn end(self) -> Outcome {
         let status = self.peer.stop()?;
-        ensure!(status.success(), "the web example ended with {status}");
+        ensure!(status.success(), "examples/{} ended with {status}", self.name);
         Ok(())
     }
 }

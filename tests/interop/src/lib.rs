@@ -41,7 +41,7 @@ mod wire;
 pub use countersign::{Config, Countersign, Profile, binary, command, command_within, user};
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use dovecot_mail::DovecotMail;
-pub use example::{ExampleMail, ExampleWeb, example};
+pub use example::{Example, ExampleMail, example};
 pub use exim::Exim;
 pub use gsasl::{GSASL_SMTP, Gsasl, gsasl};
 pub use mariadb::Mariadb;

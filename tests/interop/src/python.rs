@@ -53,6 +53,30 @@ impl Environment {
         Ok(Self { folder })
     }
 
+    /// Cap'n Proto for Python, from its authors, and the folder that it is in.
+    const PYCAPNP: [&str; 2] = ["pycapnp", "pycapnp==2.2.4"];
+
+    /// Python with pycapnp, made before or now.
+    ///
+    /// # Errors
+    /// [`NotRun`](Trouble::NotRun), as [`Environment::provide`].
+    pub fn provide_pycapnp() -> Outcome<Self> {
+        let [name, requirement] = Self::PYCAPNP;
+        Self::provide(name, requirement)
+    }
+
+    /// The same, without making anything.
+    ///
+    /// # Errors
+    /// [`NotRun`](Trouble::NotRun) when it was not made before.
+    pub fn find_pycapnp() -> Outcome<Self> {
+        let [name, requirement] = Self::PYCAPNP;
+        Self::find(name, requirement).ok_or_else(|| {
+            let remedy = "`cargo xtask test` makes an environment with it";
+            Trouble::not_run(format!("{requirement} is not here; {remedy}"))
+        })
+    }
+
     /// A program in it.
     pub fn program(&self, name: &str) -> PathBuf {
         self.folder.join("bin").join(name)

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_interop::runner::{Case, case};
 use countersign_interop::{
-    Context, ExampleWeb, Finished, Outcome, Stage, ensure, eventually, example, need, run,
+    Context, Example, Finished, Outcome, Stage, ensure, eventually, need, run,
 };
 use rcgen::SigningKey as _;
 use serde_json::json;
@@ -35,11 +35,11 @@ const MEMORY: &str = "memory:ada:correct horse battery";
 const LIMIT: Duration = Duration::from_secs(40);
 
 fn is_built(_: &Stage) -> Outcome {
-    example(ExampleWeb::PACKAGE).map(drop)
+    Example::built(Example::WEB).map(drop)
 }
 
-fn start(stage: &Stage, more: &[&str]) -> Outcome<(ExampleWeb, String)> {
-    let server = ExampleWeb::start(stage, &[MEMORY], more)?;
+fn start(stage: &Stage, more: &[&str]) -> Outcome<(Example, String)> {
+    let server = Example::start(stage, Example::WEB, &[MEMORY], more)?;
     let base = format!("http://127.0.0.1:{}", server.port);
     Ok((server, base))
 }
@@ -60,7 +60,7 @@ fn user(password: &str) -> String {
 }
 
 /// Everybody who was logged in is logged out again, once.
-fn all_logged_out(server: &ExampleWeb) -> Outcome {
+fn all_logged_out(server: &Example) -> Outcome {
     eventually("as many logouts as logins", || {
         let log = server.log();
         let count = |what| log.matches(what).count();
@@ -134,7 +134,7 @@ fn curl_by_a_token(stage: &Stage) -> Outcome {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).during("a key")?;
     let pem = stage.file("issuer.pem", &key.public_key_pem())?;
     let auth = format!("jwt:{}?issuer=https://id.example.com&audience=notebooks", pem.display());
-    let server = ExampleWeb::start(stage, &[MEMORY, &auth], &[])?;
+    let server = Example::start(stage, Example::WEB, &[MEMORY, &auth], &[])?;
     let url = format!("http://127.0.0.1:{}/bearer", server.port);
     let by = |token: &str| curl(&format!("oauth2-bearer = \"{token}\"\n"), &["--include", &url]);
     let (status, body) = by(&token(&key, "notebooks", 60)?)?;

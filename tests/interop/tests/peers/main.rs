@@ -5,6 +5,7 @@ mod backends;
 mod browser;
 mod disk;
 mod examples_mail;
+mod examples_objects;
 mod examples_web;
 mod http;
 mod mail;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         web::CASES,
         nodes::CASES,
         examples_mail::CASES,
+        examples_objects::CASES,
         examples_web::CASES,
         mechanisms::CASES,
         disk::CASES,

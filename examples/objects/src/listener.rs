@@ -1,0 +1,221 @@
+//! Where connections come from, and the threads that they live on.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::{KindSet, Peer, Portal, Realm, Transport, World};
+use countersign_tls::Pair;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time::timeout;
+
+use crate::connection::serve;
+use crate::desk::Objects;
+use crate::limits::Limits;
+
+/// All that the protocol has: one portal, and what connections need.
+pub struct Server<R> {
+    /// Who is let in, and to what.
+    pub portal: Portal<R>,
+    /// Clocks and entropy.
+    pub world: Arc<dyn World>,
+    /// TLS, if there is a certificate; then connections begin with it.
+    pub tls: Option<Pair>,
+    /// How much, and how long.
+    pub limits: Limits,
+    /// True when the server is to end.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A connection that has come, and its place among those that there may be.
+struct Arrival {
+    stream: std::net::TcpStream,
+    remote: SocketAddr,
+    _place: Place,
+}
+
+/// A thread that connections live on: objects of the RPC library cannot leave theirs.
+struct Thread {
+    arrivals: mpsc::Sender<Arrival>,
+    /// Heard of when the thread has ended.
+    ended: oneshot::Receiver<()>,
+}
+
+impl<R> Server<R> {
+    /// Waits until the server is to end.
+    pub async fn stopping(&self) {
+        // Who would say so is gone: nobody will.
+        if self.stop.clone().wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+/// Serves connections on so many threads until the server is to end; then everybody is logged out.
+///
+/// # Errors
+///
+/// When a thread cannot be started.
+pub async fn listen<R: Realm<Objects> + 'static>(
+    socket: TcpListener,
+    server: Arc<Server<R>>,
+    threads: usize,
+) -> io::Result<()> {
+    /// After an error of the system, such as no descriptor being left.
+    const AGAIN: Duration = Duration::from_millis(100);
+    let threads = (0..threads.max(1)).map(|_| Thread::start(Arc::clone(&server)));
+    let threads = threads.collect::<io::Result<Vec<_>>>()?;
+    let mut places = Places::default();
+    let mut next = threads.iter().cycle();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = server.stopping() => break,
+            accepted = socket.accept() => accepted,
+        };
+        let (stream, remote) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                tracing::warn!("no connection can be taken: {error}");
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        // Nothing can be said to whoever comes when there is no place: there is no login yet that could be refused.
+        let Some(place) = places.take(remote.ip().to_canonical(), &server.limits) else {
+            tracing::warn!(%remote, "too many connections");
+            continue;
+        };
+        let (Ok(stream), Some(thread)) = (stream.into_std(), next.next()) else { continue };
+        if thread.arrivals.try_send(Arrival { stream, remote, _place: place }).is_err() {
+            tracing::warn!(%remote, "a thread does not keep up");
+        }
+    }
+    for Thread { arrivals, ended } in threads {
+        drop(arrivals);
+        let _ = ended.await;
+    }
+    Ok(())
+}
+
+impl Thread {
+    fn start<R: Realm<Objects> + 'static>(server: Arc<Server<R>>) -> io::Result<Self> {
+        /// Connections that have come and are not begun.
+        const WAITING: usize = 128;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (arrivals, coming) = mpsc::channel(WAITING);
+        let (end, ended) = oneshot::channel();
+        std::thread::Builder::new().name("objects".into()).spawn(move || {
+            LocalSet::new().block_on(&runtime, work(server, coming));
+            drop(end);
+        })?;
+        Ok(Self { arrivals, ended })
+    }
+}
+
+/// Serves what comes, and when nothing comes any more, waits for what is left.
+async fn work<R: Realm<Objects> + 'static>(
+    server: Arc<Server<R>>,
+    mut coming: mpsc::Receiver<Arrival>,
+) {
+    let mut tasks = JoinSet::new();
+    loop {
+        let arrival = tokio::select! {
+            arrival = coming.recv() => arrival,
+            Some(ended) = tasks.join_next() => {
+                told(ended);
+                continue;
+            }
+        };
+        let Some(arrival) = arrival else { break };
+        tasks.spawn_local(welcome(Arc::clone(&server), arrival));
+    }
+    // Each ends within the limits of its own.
+    let all = async {
+        while let Some(ended) = tasks.join_next().await {
+            told(ended);
+        }
+    };
+    let _ = timeout(2 * server.limits.leaving, all).await;
+}
+
+fn told(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended {
+        tracing::error!("a connection ended badly: {error}");
+    }
+}
+
+/// The facts about a connection, in TLS if that is how it begins, and its service.
+async fn welcome<R: Realm<Objects> + 'static>(server: Arc<Server<R>>, arrival: Arrival) {
+    let Arrival { stream, remote, _place } = arrival;
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
+    let canonical = |address: SocketAddr| -> IpAddr { address.ip().to_canonical() };
+    let mut peer = Peer::new("objects", KindSet::all());
+    peer.front_end = "objects";
+    peer.remote = Some(canonical(remote));
+    peer.local = stream.local_addr().ok().map(canonical);
+    let here = remote.ip().to_canonical().is_loopback();
+    peer.transport = if here { Transport::Local } else { Transport::Plain };
+    let Some(tls) = &server.tls else { return serve(server, stream, peer).await };
+    let accepted = tokio::select! {
+        biased;
+        () = server.stopping() => return,
+        accepted = tls.accept(stream) => accepted,
+    };
+    match accepted {
+        Ok((stream, bindings)) => {
+            peer.transport = Transport::Tls;
+            peer.more.channel_bindings = bindings;
+            serve(server, stream, peer).await;
+        }
+        Err(error) => tracing::info!(%remote, "no TLS: {error}"),
+    }
+}
+
+/// How many connections there are, in all and by address: a place is counted as long as it is held.
+#[derive(Default)]
+struct Places {
+    all: Arc<()>,
+    from: HashMap<IpAddr, Arc<()>>,
+}
+
+type Place = (Arc<()>, Arc<()>);
+
+impl Places {
+    fn take(&mut self, address: IpAddr, limits: &Limits) -> Option<Place> {
+        let held = |counted: &Arc<()>| Arc::strong_count(counted) - 1;
+        // One who knocks at a full house must not be remembered for it.
+        self.from.retain(|_, counted| held(counted) > 0);
+        let from_one = self.from.get(&address).map_or(0, held);
+        if held(&self.all) >= limits.connections || from_one >= limits.from_one {
+            return None;
+        }
+        Some((Arc::clone(&self.all), Arc::clone(self.from.entry(address).or_default())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_all_places() {
+        let mut places = Places::default();
+        let limits = Limits { connections: 3, from_one: 2, ..Limits::USUAL };
+        let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
+        let first = places.take(a, &limits).unwrap();
+        let second = places.take(a, &limits).unwrap();
+        assert!(places.take(a, &limits).is_none(), "a third of one");
+        let third = places.take(b, &limits).unwrap();
+        assert!(places.take(b, &limits).is_none(), "a fourth of all");
+        drop(first);
+        assert!(places.take(b, &limits).is_some());
+        drop((second, third));
+        assert!(places.take(b, &limits).is_some() && places.from.len() == 1);
+    }
+}
