@@ -2,4 +2,6 @@
 
 mod logins;
 mod logout;
+#[path = "../plug/mod.rs"]
+mod plug;
 mod stage;

@@ -1,12 +1,9 @@
 //! A server with a realm that counts, and clients of it.
 
 use std::cell::RefCell;
-use std::io;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use capnp_rpc::rpc_twoparty_capnp::Side;
@@ -21,9 +18,11 @@ use countersign_example_objects::objects_capnp::{
     Refusal, answer, conversation, login, mind, session, step,
 };
 use countersign_example_objects::{Desk, Limits, Mind, Objects, Server, Trouble, Work, serve};
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::io::DuplexStream;
 use tokio::sync::{Notify, watch};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
+
+use crate::plug::Plug;
 
 /// What happened.
 #[derive(Default)]
@@ -198,7 +197,7 @@ pub(crate) struct Client {
     pub(crate) heard: Rc<Heard>,
     /// Ends when the server has ended the connection.
     pub(crate) served: JoinHandle<()>,
-    plug: Plug,
+    plug: Plug<DuplexStream>,
 }
 
 /// The client's object, and what it has heard.
@@ -220,8 +219,8 @@ pub(crate) enum Got {
 
 impl Client {
     fn of(stream: DuplexStream, served: JoinHandle<()>) -> Self {
-        let plug = Plug(Rc::new(RefCell::new(Some(stream))));
-        let network = VatNetwork::new(plug.clone(), plug.clone(), Side::Client, Default::default());
+        let plug = Plug::of(stream);
+        let network = VatNetwork::new(plug.twin(), plug.twin(), Side::Client, Default::default());
         let mut system = RpcSystem::new(Box::new(network), None);
         let login = system.bootstrap(Side::Server);
         spawn_local(system);
@@ -260,6 +259,7 @@ impl Client {
 
     /// Leaves without a word, and waits until the server has noticed.
     pub(crate) async fn vanish(self) {
+        // Whatever of the library still holds the connection.
         drop(self.plug.0.take());
         self.served.await.unwrap();
     }
@@ -367,51 +367,5 @@ impl Heard {
     fn hear(&self, what: String) {
         self.all.borrow_mut().push(what);
         self.more.notify_waiters();
-    }
-}
-
-/// The client's end of a connection, with the traits of `futures`, until it is unplugged.
-#[derive(Clone)]
-struct Plug(Rc<RefCell<Option<DuplexStream>>>);
-
-impl Plug {
-    fn poll<T>(
-        &self,
-        poll: impl FnOnce(Pin<&mut DuplexStream>) -> Poll<io::Result<T>>,
-    ) -> Poll<io::Result<T>> {
-        match &mut *self.0.borrow_mut() {
-            Some(stream) => poll(Pin::new(stream)),
-            None => Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-        }
-    }
-}
-
-impl futures_io::AsyncRead for Plug {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut room = ReadBuf::new(bytes);
-        let read = self.poll(|stream| stream.poll_read(context, &mut room));
-        read.map_ok(|()| room.filled().len())
-    }
-}
-
-impl futures_io::AsyncWrite for Plug {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll(|stream| stream.poll_write(context, bytes))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(|stream| stream.poll_flush(context))
-    }
-
-    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll(|stream| stream.poll_shutdown(context))
     }
 }
