@@ -9,6 +9,9 @@
 //! elsewhere. And a user who has logged in from a network of late is not refused for what others do
 //! there. The same wrong password again is one failure, for that is a mail client and not a guess.
 //!
+//! Whoever knows a password and guesses at the second factor is held against the user too, wherever the guesses come
+//! from: a code has six digits, and addresses are cheap. Only networks where the user is at home are free of it.
+//!
 //! Guesses under way count as if they were wrong: many at once are no way around.
 //!
 //! Every node counts in memory and shares its counts through the store, some moments later.
@@ -36,6 +39,8 @@ const MARKS: usize = 8;
 const ENTRIES: usize = 65_536;
 /// Users from networks where they have logged in.
 const AT_HOME: usize = 100_000;
+/// The source of what is held against a user wherever it comes from.
+const ANYWHERE: &str = "anywhere";
 /// How many failures one exchange with the store brings there.
 const SAID_AT_ONCE: usize = 1_000;
 /// The first delay, in milliseconds.
@@ -54,7 +59,11 @@ pub struct ThrottleRules {
     pub address_free: u32,
     /// Wrong guesses from a network: /24, or /48 in IPv6.
     pub network_free: u32,
-    /// The longest delay.
+    /// Wrong guesses at a user's second factor, wherever they come from.
+    pub code_free: u32,
+    /// The longest delay of those.
+    pub code_longest: Duration,
+    /// The longest delay of all others.
     pub longest: Duration,
     /// The longest delay where the source is not known: an attacker anywhere is then the same as the user.
     pub longest_unknown: Duration,
@@ -72,6 +81,8 @@ impl Default for ThrottleRules {
             user_free: 4,
             address_free: 20,
             network_free: 100,
+            code_free: 10,
+            code_longest: Duration::from_secs(5 * 60),
             longest: Duration::from_secs(8),
             longest_unknown: Duration::from_secs(2),
             window: Duration::from_secs(15 * 60),
@@ -191,7 +202,7 @@ impl Throttle {
         }
     }
 
-    /// Forgets failures, as [`Store::clear_throttles`] does.
+    /// Forgets failures, as [`Store::clear_throttles`] does. The source is as it is listed.
     pub fn forget(&self, user: Option<&str>, source: Option<&str>) {
         let user = user.map(folded);
         let gone = |entry: &Entry| {
@@ -248,14 +259,26 @@ impl Throttle {
         self.keys.hash_one((&*folded(user), source))
     }
 
-    /// Until when what matches is delayed.
+    /// Of a user, wherever guesses come from.
+    fn key_anywhere(&self, user: &str) -> u64 {
+        self.keys.hash_one((&*folded(user), ANYWHERE))
+    }
+
+    /// Until when what matches is delayed. `code`: a second factor is guessed at.
     fn delayed(
         &self,
         rules: &ThrottleRules,
         login: &str,
         source: &Source,
+        code: bool,
         now: u64,
     ) -> Option<u64> {
+        let wait = |until: u64, longest| (until > now).then(|| (until - now).min(millis(longest)));
+        let codes = || {
+            let entry = self.users.read().get(&self.key_anywhere(login)).map(|entry| entry.until);
+            entry.filter(|_| !source.at_home(self, login)).and_then(|u| wait(u, rules.code_longest))
+        };
+        let codes = if code && self.users.any() { codes() } else { None };
         let mut until = 0;
         if self.users.any() {
             let key = self.key(login, source.address.as_ref());
@@ -269,14 +292,13 @@ impl Throttle {
             }
         }
         // A row of a node whose clock is wrong holds nobody longer than the rules do.
-        let longest = u64::try_from(rules.longest.as_millis()).unwrap_or(u64::MAX);
-        (until > now).then(|| (until - now).min(longest))
+        wait(until, rules.longest).max(codes)
     }
 
     /// How many more wrong guesses a user from an address has before there is a delay.
     fn free(&self, key: u64, now: u64) -> usize {
         let rules = self.rules();
-        let window = u64::try_from(rules.window.as_millis()).unwrap_or(u64::MAX);
+        let window = millis(rules.window);
         let users = self.users.any().then(|| self.users.read());
         let entry = users.as_ref().and_then(|users| users.get(&key));
         let entry = entry.filter(|entry| entry.last.saturating_add(window) >= now);
@@ -288,7 +310,7 @@ impl Throttle {
         let rules = self.rules();
         let source = Source::of(scene.peer.remote);
         let now = scene.now.steady_ms;
-        let window = u64::try_from(rules.window.as_millis()).unwrap_or(u64::MAX);
+        let window = millis(rules.window);
         let longest = match source.address {
             Some(_) => rules.longest,
             None => rules.longest_unknown,
@@ -306,6 +328,16 @@ impl Throttle {
             entry.marks.rotate_right(1);
             entry.marks[0] = mark;
             entry.fail(now, rules.user_free, longest);
+            if !scene.proven.is_empty() {
+                let entry = users.entry(self.key_anywhere(login));
+                let entry = entry.or_insert_with(|| Entry {
+                    user: folded(login).into(),
+                    source: ANYWHERE.into(),
+                    ..Entry::default()
+                });
+                entry.age(now, window);
+                entry.fail(now, rules.code_free, rules.code_longest);
+            }
             self.users.count.store(users.len(), Ordering::Relaxed);
         }
         if source.is_shared(&rules.shared) {
@@ -327,13 +359,9 @@ impl Throttle {
     fn right(&self, scene: &Scene<'_>, login: &str) {
         let source = Source::of(scene.peer.remote);
         if self.users.any() {
-            let key = self.key(login, source.address.as_ref());
-            let known = self.users.read().get(&key).is_some_and(|entry| entry.failures > 0);
-            if known && let Some(entry) = self.users.write().get_mut(&key) {
-                *entry = Entry {
-                    reset: entry.said || entry.unsaid == 0,
-                    ..Entry::of(login, source.address.as_ref())
-                };
+            self.reset(self.key(login, source.address.as_ref()));
+            if !scene.proven.is_empty() {
+                self.reset(self.key_anywhere(login));
             }
         }
         if let Some(network) = &source.network {
@@ -341,6 +369,19 @@ impl Throttle {
             if self.at_home.get(&key).is_none() {
                 self.at_home.insert(key, ());
             }
+        }
+    }
+
+    /// Holds nothing against these any more.
+    fn reset(&self, key: u64) {
+        let known = self.users.read().get(&key).is_some_and(|entry| entry.failures > 0);
+        if known && let Some(entry) = self.users.write().get_mut(&key) {
+            *entry = Entry {
+                reset: entry.said || entry.unsaid == 0,
+                user: std::mem::take(&mut entry.user),
+                source: std::mem::take(&mut entry.source),
+                ..Entry::default()
+            };
         }
     }
 
@@ -384,8 +425,11 @@ impl Throttle {
         let (table, key) = self.place(&row.user, &row.source);
         let (window, longest) = {
             let rules = self.rules();
-            let ms = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
-            (ms(rules.window), ms(rules.longest))
+            let longest = match row.source == ANYWHERE {
+                true => rules.code_longest,
+                false => rules.longest,
+            };
+            (millis(rules.window), millis(longest))
         };
         let steady = |at: i64| {
             let ahead = at.saturating_sub(unix_ms(now, now.steady_ms));
@@ -411,6 +455,9 @@ impl Throttle {
     }
 
     fn place(&self, user: &str, source: &str) -> (&Table, u64) {
+        if source == ANYWHERE {
+            return (&self.users, self.key_anywhere(user));
+        }
         let network = source.parse::<IpNet>().ok();
         let network = network.or_else(|| source.parse::<IpAddr>().ok().map(IpNet::from));
         let table = if user.is_empty() { &self.sources } else { &self.users };
@@ -432,7 +479,8 @@ impl Guard for Throttle {
             Err(denial.because(why))
         };
         if (self.users.any() || self.sources.any())
-            && let Some(wait) = self.delayed(&self.rules(), login, &source, now)
+            && let Some(wait) =
+                self.delayed(&self.rules(), login, &source, !scene.proven.is_empty(), now)
         {
             return refuse(wait, "too many wrong guesses of late");
         }
@@ -518,8 +566,7 @@ impl Entry {
         let beyond = self.failures.saturating_sub(i64::from(free));
         if beyond > 0 {
             let doublings = u32::try_from(beyond - 1).unwrap_or(u32::MAX).min(16);
-            let longest = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
-            self.until = now.saturating_add((SHORTEST_MS << doublings).min(longest));
+            self.until = now.saturating_add((SHORTEST_MS << doublings).min(millis(longest)));
         }
     }
 }
@@ -551,6 +598,10 @@ impl Source {
     }
 }
 
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A name as throttles have it: without capitals and blanks. What a backend takes for one user is one here,
 /// too; else each spelling of a name had its own free guesses.
 pub fn folded(name: &str) -> Cow<'_, str> {
@@ -565,8 +616,11 @@ pub fn folded(name: &str) -> Cow<'_, str> {
 }
 
 /// A source as throttles name it: a network as it is, of an IPv4 address itself, of an IPv6 address its /64.
-/// Absent: the text is neither.
+/// `anywhere` is what guesses at second factors are held against. Absent: the text is none of these.
 pub fn source_of(text: &str) -> Option<String> {
+    if text == ANYWHERE {
+        return Some(text.to_owned());
+    }
     let address = text.parse().ok().and_then(|address| Source::of(Some(address)).address);
     let network = || text.parse::<IpNet>().ok().map(|network| network.trunc());
     address.or_else(network).map(|network| shown(&network))

@@ -361,6 +361,10 @@ pub struct ThrottleSection {
     pub address_free: u32,
     /// Wrong guesses from one network (/24, /48 in IPv6).
     pub network_free: u32,
+    /// Wrong guesses at a user's second factor, wherever they come from.
+    pub code_free: u32,
+    /// The longest delay of those, except in networks where the user has logged in.
+    pub code_longest: Span,
     /// The longest delay. Postfix gives up after ten seconds.
     pub longest: Span,
     /// The longest delay where it is not known where a guess comes from.
@@ -379,6 +383,8 @@ impl Default for ThrottleSection {
             user_free: rules.user_free,
             address_free: rules.address_free,
             network_free: rules.network_free,
+            code_free: rules.code_free,
+            code_longest: Span(rules.code_longest),
             longest: Span(rules.longest),
             longest_unknown: Span(rules.longest_unknown),
             window: Span(rules.window),
@@ -395,6 +401,8 @@ impl ThrottleSection {
             user_free: self.user_free,
             address_free: self.address_free,
             network_free: self.network_free,
+            code_free: self.code_free,
+            code_longest: self.code_longest.0,
             longest: self.longest.0,
             longest_unknown: self.longest_unknown.0,
             window: self.window.0,

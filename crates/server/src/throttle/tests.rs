@@ -1,7 +1,7 @@
 //! Guesses from addresses, with a clock that the test owns.
 
 use countersign::testing::StillWorld;
-use countersign::{KindSet, Peer};
+use countersign::{Identity, KindSet, Peer, Verified};
 
 use super::*;
 
@@ -45,6 +45,23 @@ impl Stage {
 
     fn wrong(&self, user: &str, password: &str, from: &str) -> Option<u64> {
         self.guess(user, password, from, GuessEnd::Wrong)
+    }
+
+    /// A guess at the second factor of somebody whose password is known.
+    fn code(&self, user: &str, code: &str, from: &str, end: GuessEnd) -> Option<u64> {
+        let proven = [Verified::vouch(Identity::named(user))];
+        self.with(from, |scene| {
+            let scene = &Scene { proven: &proven, ..*scene };
+            match self.throttle.admit(scene, user, Some(code.as_bytes())) {
+                Ok(mark) => {
+                    self.throttle.ended(scene, user, mark, end);
+                    None
+                }
+                Err(denial) => {
+                    Some(u64::try_from(denial.retry_after.unwrap().as_millis()).unwrap())
+                }
+            }
+        })
     }
 
     fn right(&self, user: &str, from: &str) -> Option<u64> {
@@ -294,4 +311,50 @@ async fn what_one_node_counts_the_other_knows() {
     two.refresh().await.unwrap();
     changes.recv().await.unwrap().iter().for_each(|change| there.throttle.hear(change));
     assert_eq!(there.right("ada", "192.0.2.1"), None);
+}
+
+/// Who knows the password has a million codes to try, and as many addresses as money buys.
+#[tokio::test]
+async fn codes_are_held_against_the_user_wherever_they_come_from() {
+    let mut stage = Stage::new();
+    assert_eq!(stage.right("ada", "192.0.2.1"), None);
+    let (mut tried, mut refused) = (0_u32, 0_u32);
+    // A day, a guess a minute, each from another network.
+    for minute in 0..24 * 60_u32 {
+        let from = format!("198.{}.{}.7", 18 + (minute >> 8), minute & 255);
+        match stage.code("ada", &format!("{minute:06}"), &from, GuessEnd::Wrong) {
+            None => tried += 1,
+            Some(wait) => {
+                assert!(wait <= 5 * 60 * 1000, "{wait}");
+                refused += 1;
+            }
+        }
+        stage.wait(60_000);
+    }
+    assert!((200..350).contains(&tried), "{tried} of {}", tried + refused);
+    // Passwords are not held up by that, another user is not, and neither is this one at home.
+    assert!(stage.code("ada", "1", "203.0.113.1", GuessEnd::Wrong).is_some());
+    assert_eq!(stage.wrong("ada", "x", "203.0.113.1"), None);
+    assert_eq!(stage.code("bob", "1", "203.0.113.1", GuessEnd::Wrong), None);
+    assert_eq!(stage.code("ada", "2", "192.0.2.9", GuessEnd::Wrong), None);
+
+    // Another node knows, and so does an administrator, who can clear it.
+    let folder = tempfile::tempdir().unwrap();
+    let open = countersign_store::OpenOptions::create;
+    let store = Store::open(folder.path().join("a.db"), open()).await.unwrap();
+    stage.throttle.share(&store, stage.now).await.unwrap();
+    let mut other = Stage::new();
+    other.now = stage.now;
+    other.throttle.share(&store, other.now).await.unwrap();
+    assert!(other.code("ada", "3", "203.0.113.2", GuessEnd::Wrong).is_some());
+    let held = store.list_throttles(None, 10_000).await.unwrap();
+    assert!(held.iter().any(|row| row.user == "ada" && row.source == "anywhere"));
+    let source = source_of("anywhere");
+    assert_eq!(store.clear_throttles(Some("ada"), source.as_deref()).await.unwrap(), 1);
+    other.throttle.forget(Some("ada"), source.as_deref());
+    assert_eq!(other.code("ada", "3", "203.0.113.2", GuessEnd::Wrong), None);
+
+    // The right code, from home, ends it.
+    assert_eq!(stage.code("ada", "right", "192.0.2.1", GuessEnd::Granted), None);
+    assert_eq!(stage.code("ada", "4", "203.0.113.3", GuessEnd::Wrong), None);
 }
