@@ -111,6 +111,8 @@ fn http(
         trusted_proxies: section.trusted_proxies.clone(),
         parts: section.parts(),
         basic: section.basic,
+        digest: section.digest.offers().to_vec(),
+        bearer: section.bearer.is_on(),
         login_page: section.login_page.clone(),
         open: open.clone(),
         ..HttpOptions::default()

@@ -35,8 +35,11 @@ pub(super) struct Nonces {
 enum Clock {
     /// The one that never steps, which is this process's own.
     Steady,
-    /// The one that is the same everywhere, nearly.
-    Wall,
+    /// The one that is the same everywhere, nearly, and is read in seconds.
+    Wall {
+        /// When this began.
+        begun_ms: u64,
+    },
 }
 
 #[derive(Debug, Default)]
@@ -65,11 +68,10 @@ impl Nonces {
 
     /// With a key that others have too.
     pub(super) fn shared(self, key: Secret, world: &dyn World) -> Self {
-        let clock = Clock::Wall;
-        // What was used before this process began, it cannot know. Of the second in which it begins, nonces
-        // are its own.
-        let forgotten_to = clock.now_ms(world).checked_sub(1);
-        let used = Mutex::new(Used { forgotten_to, ..Used::default() });
+        let begun_ms = Clock::Wall { begun_ms: 0 }.now_ms(world);
+        let clock = Clock::Wall { begun_ms };
+        // What was used before this began, it cannot know.
+        let used = Mutex::new(Used { forgotten_to: Some(begun_ms), ..Used::default() });
         Self { key, clock, used, ..self }
     }
 
@@ -80,7 +82,7 @@ impl Nonces {
     pub(super) fn fresh(&self, world: &dyn World) -> String {
         let mut random = [0; RANDOM];
         world.fill(&mut random);
-        let made = self.clock.now_ms(world);
+        let made = self.clock.made_ms(world);
         let mut bytes = made.to_be_bytes().to_vec();
         bytes.extend(random);
         bytes.extend(self.tag(&bytes));
@@ -138,14 +140,22 @@ impl Clock {
         let now = world.now();
         match self {
             Self::Steady => now.steady_ms,
-            Self::Wall => u64::try_from(now.unix).unwrap_or_default().saturating_mul(1000),
+            Self::Wall { .. } => u64::try_from(now.unix).unwrap_or_default().saturating_mul(1000),
+        }
+    }
+
+    /// The time of a new nonce. In the second in which this begins, its own are told from those before.
+    fn made_ms(self, world: &dyn World) -> u64 {
+        match self {
+            Self::Steady => self.now_ms(world),
+            Self::Wall { begun_ms } => self.now_ms(world).max(begun_ms.saturating_add(1)),
         }
     }
 
     fn ahead_ms(self) -> u64 {
         match self {
             Self::Steady => 0,
-            Self::Wall => AHEAD_MS,
+            Self::Wall { .. } => AHEAD_MS,
         }
     }
 }
@@ -223,23 +233,24 @@ mod tests {
         world.set_unix(1_800_000_000);
         let node = || Nonces::new(&world).shared(Secret::from("of the deployment"), &world);
         let (one, other) = (node(), node());
+        let old = one.fresh(&world);
+        world.advance_ms(1000);
         let nonce = one.fresh(&world);
         assert!(one.count(&nonce, Some(1), &world) && !one.count(&nonce, Some(1), &world));
         assert!(other.count(&nonce, Some(2), &world) && !other.count(&nonce, Some(2), &world));
         let foreign = Nonces::new(&world).shared(Secret::from("of another"), &world);
         assert!(!foreign.count(&nonce, Some(3), &world));
-        // One that begins later cannot know what was used before.
-        world.advance_ms(1000);
+        // One that begins later cannot know what was used before, not even in the same second.
         let late = node();
-        assert!(!late.count(&nonce, Some(4), &world));
+        assert!(!late.count(&nonce, Some(4), &world) && !late.count(&old, Some(1), &world));
         let fresh = late.fresh(&world);
         assert!(late.count(&fresh, Some(1), &world) && one.count(&fresh, Some(2), &world));
         // Clocks differ, but not by much.
-        world.set_unix(1_800_000_000 - 60);
+        world.set_unix(1_800_000_001 - 60);
         assert!(one.count(&nonce, Some(5), &world));
-        world.set_unix(1_800_000_000 - 61);
+        world.set_unix(1_800_000_001 - 61);
         assert!(!one.count(&nonce, Some(6), &world));
-        world.set_unix(1_800_000_000 + 301);
+        world.set_unix(1_800_000_001 + 301);
         assert!(!one.count(&nonce, Some(7), &world));
     }
 

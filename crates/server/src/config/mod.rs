@@ -295,6 +295,9 @@ impl Config {
         for section in self.dovecot.values() {
             section.check(&portal).map_err(contradiction)?;
         }
+        for section in self.http.values() {
+            section.check(&portal).map_err(contradiction)?;
+        }
         Ok(portal)
     }
 

@@ -5,12 +5,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use countersign::Portal;
+use countersign::{DigestAlgorithm, Portal};
 use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::kinds::Span;
+use countersign_http::Scheme;
 use countersign_sasl::ScramHash;
+use countersign_sasl::digest::Variant;
 use serde::Deserialize;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, SeqAccess, Visitor};
 use toml::Spanned;
 
 use super::error::ConfigError;
@@ -45,6 +47,10 @@ pub struct HttpSection {
     pub serve: Option<Vec<Part>>,
     /// Whether forward-auth takes HTTP Basic (RFC 7617).
     pub basic: bool,
+    /// Whether forward-auth takes HTTP Digest (RFC 7616), by these algorithms.
+    pub digest: DigestSwitch,
+    /// Whether forward-auth takes bearer tokens (RFC 6750) that are no session's.
+    pub bearer: Switch,
     /// Where forward-auth sends a browser to log in: the public address of the login page.
     pub login_page: Option<LoginPage>,
     /// What nginx is told of mail servers.
@@ -74,9 +80,38 @@ impl HttpSection {
             trusted_proxies: TrustedProxies::default(),
             serve: None,
             basic: false,
+            digest: DigestSwitch::default(),
+            bearer: Switch::default(),
             login_page: None,
             mail: None,
         }
+    }
+
+    /// Refuses what forward-auth is to take and no checker can prove: whoever came with it would be told that it
+    /// is wrong.
+    ///
+    /// # Errors
+    ///
+    /// Which, and what would serve it.
+    pub(super) fn check<R>(&self, portal: &Portal<R>) -> Result<(), ConfigError> {
+        let (digest, bearer) = (&self.digest.0, &self.bearer.0);
+        if let Some(digest) = digest.as_ref().filter(|said| !said.get_ref().is_empty())
+            && !portal.offers(Scheme::Digest.mechanism())
+        {
+            let message = "no checker serves Digest, or the policy allows it nowhere";
+            let help = "it needs passwords that can be read, such as those of a `file` checker with \
+                        `allow_plain = true`, and accounts keep none; or leave it out";
+            return Err(ConfigError::at(digest.span(), message).with_help(help));
+        }
+        if let Some(bearer) = bearer.as_ref().filter(|said| *said.get_ref())
+            && !portal.offers(Scheme::Bearer.mechanism())
+        {
+            let message = "no checker serves bearer tokens, or the policy allows them nowhere";
+            let help =
+                "add a `[checker.jwt.NAME]`, or leave it out: tokens of sessions are taken always";
+            return Err(ConfigError::at(bearer.span(), message).with_help(help));
+        }
+        Ok(())
     }
 
     /// The parts that it serves.
@@ -87,6 +122,89 @@ impl HttpSection {
             None if self.address.ip().to_canonical().is_loopback() => Parts::all(),
             None => Parts::all().without(Part::Metrics),
         }
+    }
+}
+
+/// Yes or no, and where that is said.
+#[derive(Clone, Default, Deserialize)]
+#[serde(transparent)]
+pub struct Switch(Option<Spanned<bool>>);
+
+/// `true` for SHA-256, or algorithms by name.
+#[derive(Clone, Default)]
+pub struct DigestSwitch(Option<Spanned<Vec<Variant>>>);
+
+impl Switch {
+    /// Whether it is on.
+    pub fn is_on(&self) -> bool {
+        self.0.as_ref().is_some_and(|said| *said.get_ref())
+    }
+}
+
+impl DigestSwitch {
+    /// The algorithms, the most wanted first. None: it is off.
+    pub fn offers(&self) -> &[Variant] {
+        self.0.as_ref().map_or(&[], |said| said.get_ref())
+    }
+}
+
+/// Without the place: a listener whose section moved in the file is unchanged.
+impl fmt::Debug for Switch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.is_on().fmt(f)
+    }
+}
+
+/// Without the place.
+impl fmt::Debug for DigestSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.offers().fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for DigestSwitch {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let said = Spanned::<Offered>::deserialize(from)?;
+        let span = said.span();
+        Ok(Self(Some(Spanned::new(span, said.into_inner().0))))
+    }
+}
+
+/// The value of `digest`.
+struct Offered(Vec<Variant>);
+
+impl<'de> Deserialize<'de> for Offered {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Said;
+
+        impl<'de> Visitor<'de> for Said {
+            type Value = Offered;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false`, or algorithms such as [\"SHA-256\", \"MD5\"]")
+            }
+
+            fn visit_bool<E: Error>(self, on: bool) -> Result<Offered, E> {
+                let usual = Variant { algorithm: DigestAlgorithm::Sha256, session: false };
+                Ok(Offered(if on { vec![usual] } else { Vec::new() }))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<Offered, A::Error> {
+                let mut offers = Vec::new();
+                while let Some(name) = all.next_element::<String>()? {
+                    let known = Variant::from_name(&name);
+                    offers.push(known.ok_or_else(|| {
+                        let names = DigestAlgorithm::ALL.map(DigestAlgorithm::name).join("`, `");
+                        A::Error::custom(format!(
+                            "`{name}` is no algorithm of Digest; `{names}` are"
+                        ))
+                    })?);
+                }
+                Ok(Offered(offers))
+            }
+        }
+
+        from.deserialize_any(Said)
     }
 }
 
@@ -568,5 +686,59 @@ impl<T> Visitor<'_> for Text<T> {
 
     fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
         (self.parse)(text).map_err(E::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use countersign::Secret;
+    use countersign_checkers::memory::Memory;
+    use countersign_sasl::{Decoys, Stored};
+
+    use super::*;
+
+    fn section(text: &str) -> Result<HttpSection, toml::de::Error> {
+        toml::from_str(text)
+    }
+
+    /// What would be taken and nobody could prove is an error of the start.
+    #[test]
+    fn what_no_checker_serves_is_not_taken() {
+        let refused = |text: &str, portal: &Portal<()>| {
+            section(text).unwrap().check(portal).err().map(|error| error.to_string())
+        };
+        let nobody = Portal::new(());
+        for (text, said) in [
+            ("digest = true", "it needs passwords that can be read"),
+            ("digest = [\"MD5\"]", "no checker serves Digest"),
+            ("bearer = true", "add a `[checker.jwt.NAME]`"),
+        ] {
+            let error = refused(text, &nobody).expect(text);
+            assert!(error.contains(said), "{text}: {error}");
+        }
+        let checker = Stored::new("m", Memory::dangerous(), Decoys::new(Secret::from("key")));
+        let readable = Portal::new(()).checked_by(checker.by_derived_digest());
+        for text in ["", "digest = false", "digest = []", "bearer = false", "digest = true"] {
+            assert_eq!(refused(text, &readable), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn algorithms_of_digest_are_named() {
+        let offers = |text: &str| {
+            let section = section(text).unwrap();
+            section.digest.offers().iter().map(|variant| variant.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(offers("digest = true"), ["SHA-256"]);
+        let two = "digest = [\"SHA-512-256\", \"md5-sess\"]";
+        assert_eq!(offers(two), ["SHA-512-256", "MD5-sess"]);
+        assert!(section("digest = [\"SHA-1\"]").unwrap_err().message().contains("SHA-512-256"));
+        assert!(section("digest = 1").is_err() && section("bearer = 1").is_err());
+        let shown = |text: &str| format!("{:?}", section(text).unwrap());
+        assert_eq!(
+            shown("digest = true"),
+            shown("\n\ndigest = true"),
+            "its place is nothing of it"
+        );
     }
 }

@@ -53,7 +53,8 @@ pub async fn serve(
 ) {
     let slots = Arc::new(Semaphore::new(options.connections));
     let options = Arc::new(options);
-    let app = App { engine, options, pages: Arc::default(), stop: stop.clone() };
+    let (pages, schemes) = Default::default();
+    let app = App { engine, options, pages, schemes, stop: stop.clone() };
     let router = routes::router(app.clone());
     loop {
         let accepted = tokio::select! {

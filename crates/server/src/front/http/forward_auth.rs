@@ -11,18 +11,15 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use countersign::{
-    Answers, CredentialKind, Identity, KindSet, Known, Mechanism, Public, Reason, Verified, World,
-};
+use countersign::{Answers, Identity, KindSet, Known, Public, Reason, Verified, World};
+use countersign_http::{Scheme, Unproven};
 use percent_encoding::percent_decode_str;
-use zeroize::Zeroizing;
 
 use super::client::{FORWARDED_HOST, FORWARDED_PROTO, FORWARDED_URI, canonical_host};
 use super::cookie::{Cookies, SESSION};
+use super::credentials::{self, Original};
 use super::identity_headers::FOR_NOBODY_ELSE;
 use super::problem::Problem;
 use super::session::{Short, bearer_token, broken, suffices};
@@ -48,17 +45,40 @@ struct Wanted<'a> {
 /// Who asks, as far as that is proven.
 enum Asker {
     Session(Arc<LiveSession>),
-    Basic(Box<(Verified<Identity>, IdentityHeaders)>),
+    Proven(Box<Proven>),
+}
+
+/// Somebody who has logged in with this very request.
+struct Proven {
+    who: Verified<Identity>,
+    headers: IdentityHeaders,
+    /// What Digest's client is told (RFC 7616, section 3.5).
+    info: Option<HeaderValue>,
+}
+
+/// A request, as a proxy has sent it.
+#[derive(Clone, Copy)]
+struct Sent<'a> {
+    method: &'a Method,
+    uri: &'a Uri,
+    headers: &'a HeaderMap,
+    /// What of our own address the proxy has put before its client's.
+    below: &'a str,
 }
 
 /// Why nobody gets through.
 enum No {
     /// Nobody has proven who they are. Perhaps after so many seconds.
-    Unknown(Option<u64>),
+    Unknown(Option<u64>, Unproven),
     /// Known, and not allowed.
     Forbidden,
     /// Something is wrong here, or with the request.
     Problem(Problem),
+}
+
+impl No {
+    /// Nobody has proven anything.
+    const NOBODY: Self = Self::Unknown(None, Unproven::Nobody);
 }
 
 /// `GET /forward-auth`, with what is wanted in the query.
@@ -76,10 +96,9 @@ pub(super) fn direct<'a, B>(
     client: &'a Client,
     request: &'a Request<B>,
 ) -> impl Future<Output = Response> + use<'a, B> {
-    // Not held while this waits: bodies are not shared between threads.
-    let (method, headers) = (request.method(), request.headers());
     let wanted = Wanted::parse(request.uri().query().unwrap_or_default());
-    answer(app, client, method, headers, wanted)
+    // Not held while this waits: bodies are not shared between threads.
+    answer(app, client, Sent::of(request, ""), wanted)
 }
 
 /// `/forward-auth/…`, any method, for Envoy: what follows is its client's, and so is the query.
@@ -88,7 +107,8 @@ pub(super) async fn by_default(
     Extension(client): Extension<Client>,
     request: Request,
 ) -> Response {
-    answer(&app, &client, request.method(), request.headers(), Ok(Wanted::default())).await
+    let sent = Sent::of(&request, "/forward-auth");
+    answer(&app, &client, sent, Ok(Wanted::default())).await
 }
 
 /// `/forward-auth-for/OPTIONS/…`, any method: what is wanted is in the prefix, which is the proxy's own.
@@ -100,18 +120,21 @@ pub(super) async fn by_prefix(
 ) -> Response {
     let options = options.get("options").map_or("", String::as_str);
     let wanted = Wanted::parse(options);
-    answer(&app, &client, request.method(), request.headers(), wanted).await
+    // As it stands in the address: what is wanted has been decoded.
+    let path = request.uri().path();
+    let end = path.match_indices('/').nth(2).map_or(path.len(), |(at, _)| at);
+    answer(&app, &client, Sent::of(&request, &path[..end]), wanted).await
 }
 
 async fn answer(
     app: &App,
     client: &Client,
-    method: &Method,
-    headers: &HeaderMap,
+    sent: Sent<'_>,
     wanted: Result<Wanted<'_>, Problem>,
 ) -> Response {
+    let Sent { method, headers, .. } = sent;
     let decided = match &wanted {
-        Ok(wanted) => decide(app, client, headers, wanted).await,
+        Ok(wanted) => decide(app, client, sent, wanted).await,
         // A proxy that is configured wrongly lets nobody through.
         Err(_) => Err(No::Forbidden),
     };
@@ -121,7 +144,7 @@ async fn answer(
             let mut response = Response::new(Body::empty());
             *response.headers_mut() = match &asker {
                 Asker::Session(live) => live.headers().reply(),
-                Asker::Basic(who) => who.1.reply(),
+                Asker::Proven(proven) => proven.reply(),
             };
             return response;
         }
@@ -129,10 +152,10 @@ async fn answer(
         (Err(No::Forbidden), _) => {
             Problem::new(StatusCode::FORBIDDEN, "you may not use this").into()
         }
-        (Err(No::Unknown(wait)), Ok(wanted)) => {
+        (Err(No::Unknown(wait, why)), Ok(wanted)) => {
             match login_page(app, client, method, headers, &wanted) {
                 Ok(Some(place)) => (StatusCode::FOUND, [(header::LOCATION, place)]).into_response(),
-                Ok(None) => unauthorized(app, wait),
+                Ok(None) => Box::pin(unauthorized(app, wait, why)).await,
                 Err(problem) => problem.into(),
             }
         }
@@ -149,20 +172,20 @@ async fn answer(
 async fn decide(
     app: &App,
     client: &Client,
-    headers: &HeaderMap,
+    sent: Sent<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<Asker, No> {
-    let asker = asker(app, client, headers, wanted).await?;
+    let asker = asker(app, client, sent, wanted).await?;
     let who = match &asker {
         Asker::Session(live) => {
             suffices(app, client, live, &wanted.service).map_err(|short| match short {
-                Short::AnotherLogin => No::Unknown(None),
+                Short::AnotherLogin => No::NOBODY,
                 Short::NotAllowed => No::Forbidden,
             })?;
             &live.who
         }
         // The policy has just let it in.
-        Asker::Basic(who) => &*who.0,
+        Asker::Proven(proven) => &proven.who,
     };
     for group in &wanted.groups {
         if is_in(&app.engine.groups, who, group).await? {
@@ -190,67 +213,62 @@ async fn is_in(groups: &Groups, who: &Identity, wanted: &str) -> Result<bool, No
 async fn asker(
     app: &App,
     client: &Client,
-    headers: &HeaderMap,
+    sent: Sent<'_>,
     wanted: &Wanted<'_>,
 ) -> Result<Asker, No> {
-    let engine = &app.engine;
+    let (engine, headers) = (&app.engine, sent.headers);
     let cookies = Cookies { secure: client.secure(), domain: app.options.cookie_domain.as_ref() };
-    if app.options.basic
-        && let Some(basic) = basic(headers)
-    {
-        let Some((user, password)) = basic else { return Err(No::Unknown(None)) };
-        // Out of the way of the others, whose future would be as large.
-        return Box::pin(by_password(app, client, wanted, user, password)).await;
-    }
+    let scheme = app.scheme(headers);
     let token = bearer_token(headers).filter(|token| crate::sessions::is_token(token));
+    if scheme.is_some() && token.is_none() {
+        // Out of the way of the others, whose future would be as large.
+        return Box::pin(by_credentials(app, client, sent, wanted)).await;
+    }
     let Some(token) = token.or_else(|| cookies.read(SESSION, headers)) else {
-        return Err(No::Unknown(None));
+        return Err(No::NOBODY);
     };
     match engine.sessions.find(token, engine.world.now()).await {
         Ok(Some(live)) => Ok(Asker::Session(live)),
-        Ok(None) => Err(No::Unknown(None)),
+        Ok(None) => Err(No::NOBODY),
         Err(error) => Err(No::Problem(broken(error))),
     }
 }
 
-/// The name and password of HTTP Basic (RFC 7617). `Some(None)`: it is meant to be that, and is not.
-fn basic(headers: &HeaderMap) -> Option<Option<(String, Zeroizing<String>)>> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = values.next()?;
-    let (scheme, text) = value.to_str().ok()?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("Basic") {
-        return None;
-    }
-    let mut read = || {
-        let bytes = Zeroizing::new(STANDARD.decode(text.trim_matches(' ')).ok()?);
-        let (user, password) = std::str::from_utf8(&bytes).ok()?.split_once(':')?;
-        values.next().is_none().then(|| (user.to_owned(), Zeroizing::new(password.to_owned())))
-    };
-    Some(read())
-}
-
 /// A login of its own, in the record as any other. It runs to its end whether the proxy waits or not.
-async fn by_password(
+async fn by_credentials(
     app: &App,
     client: &Client,
+    sent: Sent<'_>,
     wanted: &Wanted<'_>,
-    user: String,
-    password: Zeroizing<String>,
 ) -> Result<Asker, No> {
-    let supports = KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
-    let peer = Arc::new(client.peer(&wanted.service, supports));
+    let schemes = app.schemes().await.map_err(No::Problem)?;
+    // What is meant to be a proof and is none: a cookie beside it does not count.
+    let Ok(Some(credentials)) = schemes.read(sent.headers) else { return Err(No::NOBODY) };
+    let scheme = credentials.own_scheme();
+    let original = Original::of(client, sent.method, sent.headers, sent.uri, sent.below);
+    let peer = client.peer(&wanted.service, KindSet::none());
     let engine = Arc::clone(&app.engine);
-    let login = async move {
-        let request = countersign::Request::from_peer(peer).by(Mechanism::PASSWORD);
-        let answers = Answers::new().with("username", user).with("password", password.as_str());
-        password_login(&engine, request, answers).await
-    };
-    let who = app.see_through(login).await.map_err(No::Problem)??;
+    let begun = schemes.begin(credentials, peer, &original.asked(), &engine.world);
+    let attempt = begun.map_err(|refused| match refused.is_stale() {
+        true => No::Unknown(None, Unproven::Stale),
+        false => No::NOBODY,
+    })?;
+    let (request, answers, info) = (attempt.request, attempt.answers, attempt.info);
+    let login = async move { known_login(&engine, request, answers).await };
+    let decided = app.see_through(login).await.map_err(No::Problem)?;
+    let who = decided.map_err(|no| match no {
+        No::Unknown(wait, _) if scheme == Scheme::Bearer => {
+            No::Unknown(wait, Unproven::InvalidToken)
+        }
+        no => no,
+    })?;
     let headers = IdentityHeaders::of(&IdentityView::of(&who));
-    Ok(Asker::Basic(Box::new((who, headers))))
+    let info = info.and_then(|info| HeaderValue::try_from(info.header()?).ok());
+    Ok(Asker::Proven(Box::new(Proven { who, headers, info })))
 }
 
-async fn password_login(
+/// A login whose answers are known, and who cannot be asked for more.
+async fn known_login(
     engine: &Engine,
     request: countersign::Request,
     answers: Answers,
@@ -271,11 +289,11 @@ async fn password_login(
     let turn = match engine.settle(unsettled, &mut ledger) {
         Turn::Ask(_, login) => {
             engine.end(login, Reason::Unsupported, &mut ledger);
-            Err(No::Unknown(None))
+            Err(No::NOBODY)
         }
         Turn::Misuse(_, login) => {
             engine.end(login, Reason::Malformed, &mut ledger);
-            Err(No::Unknown(None))
+            Err(No::NOBODY)
         }
         Turn::Granted(who, _) => Ok(who),
         Turn::Denied(denial) => Err(refused(denial.public(), denial.retry_after)),
@@ -291,17 +309,19 @@ async fn password_login(
 /// nginx.
 fn refused(word: Public, wait: Option<std::time::Duration>) -> No {
     match word {
-        Public::Denied | Public::Unsupported => No::Unknown(None),
-        Public::TryLater => No::Unknown(Some(wait.map_or(1, |wait| wait.as_secs() + 1))),
+        Public::Denied | Public::Unsupported => No::NOBODY,
+        Public::TryLater => {
+            No::Unknown(Some(wait.map_or(1, |wait| wait.as_secs() + 1)), Unproven::Nobody)
+        }
         Public::ChangeNeeded => No::Forbidden,
     }
 }
 
-fn unauthorized(app: &App, wait: Option<u64>) -> Response {
+async fn unauthorized(app: &App, wait: Option<u64>, why: Unproven) -> Response {
     let mut response: Response = Problem::no_session().into();
-    if app.options.basic {
-        let basic = HeaderValue::from_static("Basic realm=\"Countersign\", charset=\"UTF-8\"");
-        response.headers_mut().append(header::WWW_AUTHENTICATE, basic);
+    match app.challenges(why).await {
+        Ok(challenges) => credentials::put(response.headers_mut(), challenges),
+        Err(problem) => return problem.into(),
     }
     if let Some(seconds) = wait {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -372,6 +392,24 @@ fn return_address(
     Ok(allowed.map(|allowed| allowed.as_str().to_owned()))
 }
 
+impl<'a> Sent<'a> {
+    fn of<B>(request: &'a Request<B>, below: &'a str) -> Self {
+        let (method, uri, headers) = (request.method(), request.uri(), request.headers());
+        Self { method, uri, headers, below }
+    }
+}
+
+impl Proven {
+    fn reply(&self) -> HeaderMap {
+        const INFO: HeaderName = HeaderName::from_static("authentication-info");
+        let mut headers = self.headers.reply();
+        if let Some(info) = &self.info {
+            headers.insert(INFO, info.clone());
+        }
+        headers
+    }
+}
+
 impl Default for Wanted<'_> {
     fn default() -> Self {
         Self { service: Cow::Borrowed("web"), groups: Vec::new(), redirect: false }
@@ -425,22 +463,5 @@ mod tests {
         for bad in ["group", "group=", "group=%ff", "grp=x", "flavour=302", "service=%0a"] {
             assert!(Wanted::parse(bad).is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn basic_is_read_whole_or_refused() {
-        let of = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
-            basic(&headers).map(|read| read.map(|(user, password)| (user, password.to_string())))
-        };
-        // "ada:count:ess"
-        let ada = Some(Some(("ada".to_owned(), "count:ess".to_owned())));
-        assert_eq!(of("Basic YWRhOmNvdW50OmVzcw=="), ada);
-        assert_eq!(of("basic  YWRhOmNvdW50OmVzcw=="), ada);
-        for bad in ["Basic !", "Basic YWRh", "Basic /w==", "Basic "] {
-            assert_eq!(of(bad), Some(None), "{bad}");
-        }
-        assert_eq!(of("Bearer x"), None);
     }
 }

@@ -8,6 +8,7 @@ mod answers;
 mod client;
 mod connection;
 mod cookie;
+mod credentials;
 mod events;
 mod forward_auth;
 mod health;
@@ -53,6 +54,8 @@ pub use view::{
     RoundView, SessionToken, TextView,
 };
 
+use countersign_sasl::digest::Variant;
+
 use crate::admin::Admin;
 use crate::engine::Engine;
 use crate::front::tls::Tls;
@@ -92,6 +95,10 @@ pub struct HttpOptions {
     pub parts: Parts,
     /// Whether forward-auth takes HTTP Basic.
     pub basic: bool,
+    /// The algorithms by which forward-auth takes HTTP Digest, the most wanted first; none: it does not.
+    pub digest: Vec<Variant>,
+    /// Whether forward-auth takes bearer tokens that are no session's.
+    pub bearer: bool,
     /// Where forward-auth sends a browser to log in.
     pub login_page: Option<LoginPage>,
     /// What nginx is told of mail servers; none: nobody asks.
@@ -123,6 +130,8 @@ impl Default for HttpOptions {
             trusted_proxies: TrustedProxies::default(),
             parts: Parts::all(),
             basic: false,
+            digest: Vec::new(),
+            bearer: false,
             login_page: None,
             mail: None,
             issuer: "Countersign".to_owned(),
@@ -139,5 +148,6 @@ struct App {
     engine: Arc<Engine>,
     options: Arc<HttpOptions>,
     pages: Arc<pages::Pages>,
+    schemes: Arc<credentials::Taken>,
     stop: Stop,
 }
