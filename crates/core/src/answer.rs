@@ -43,6 +43,17 @@ impl From<bool> for Answer {
 }
 
 /// The answers to a round, by question name. Few, so a list is the fastest map.
+///
+/// ```
+/// use countersign::{Answer, Answers};
+///
+/// let answers = Answers::new().with("username", "ada").with("password", "").with("otp", Answer::Declined);
+/// assert_eq!(answers.text("username"), Some("ada"));
+/// // Empty, declined and absent are three things.
+/// assert_eq!(answers.text("password"), Some(""));
+/// assert_eq!(answers.find("otp"), Some(&Answer::Declined));
+/// assert_eq!(answers.find("shell"), None);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Answers(Vec<(Cow<'static, str>, Answer)>);
 

@@ -95,6 +95,36 @@ impl<R: fmt::Debug, J, F> fmt::Debug for Adapted<R, J, F> {
 /// Where the realm is known to the compiler, a missing interface does not compile. Where it is not, each
 /// listener asks for its interface before it listens, and a missing one is an error of the start and
 /// not of the first login.
+///
+/// ```
+/// use countersign::{Application, Denial, Identity, Interface, Realm, Session, Verified};
+///
+/// struct Shell;
+/// impl Interface for Shell {
+///     const NAME: &'static str = "shell";
+///     type Avatar = str;
+///     type Mind = ();
+/// }
+/// struct Files;
+/// impl Interface for Files {
+///     const NAME: &'static str = "files";
+///     type Avatar = str;
+///     type Mind = ();
+/// }
+/// struct Machine;
+/// impl Realm<Shell> for Machine {
+///     async fn admit(&self, _: &Verified<Identity>, _: ()) -> Result<Session<Shell>, Denial> {
+///         Ok(Session::new("/bin/sh".into()))
+///     }
+/// }
+///
+/// // What there is comes from configuration, so that the compiler cannot know it.
+/// let application = Application::new().serving::<Shell>(Machine)?;
+/// assert!(application.realm::<Shell>().is_ok());
+/// let missing = application.realm::<Files>().unwrap_err();
+/// assert_eq!(missing.to_string(), "the application has no interface `files`; it has: shell");
+/// # Ok::<(), countersign::InterfaceTaken>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Application {
     served: Vec<Served>,

@@ -8,6 +8,55 @@ use crate::{BoxExchange, Fault, KindSet, Peer, Scene};
 ///
 /// Most backends are not checkers themselves but one of the small store traits
 /// ([`PasswordStore`](crate::PasswordStore) and its kin), which a checker of ours drives.
+///
+/// ```
+/// use countersign::{
+///     BoxExchange, Checker, CredentialKind, Decision, Denial, Fault, Identity, KindSet, Mechanism,
+///     Question, Reason, Round, Scene, Verified, not_offered, script,
+/// };
+///
+/// /// Lets in whoever knows the word of the day, as a guest.
+/// struct WordOfTheDay {
+///     word: &'static str,
+///     mechanisms: [Mechanism; 1],
+/// }
+///
+/// impl Checker for WordOfTheDay {
+///     fn name(&self) -> &str {
+///         "word"
+///     }
+///
+///     fn mechanisms(&self) -> &[Mechanism] {
+///         &self.mechanisms
+///     }
+///
+///     fn begin(&self, mechanism: &str, _: &Scene<'_>) -> Result<BoxExchange, Fault> {
+///         if !self.mechanisms[0].is(mechanism) {
+///             return Err(not_offered(self.name(), mechanism));
+///         }
+///         let word = self.word;
+///         Ok(BoxExchange::new(script(move |peer| async move {
+///             let given = peer.ask(Round::of([Question::password()])).await;
+///             Ok(match given.text("password") == Some(word) {
+///                 true => Decision::Grant(Verified::vouch(Identity::named("guest"))),
+///                 false => Decision::Deny(Denial::new(Reason::WrongCredential)),
+///             })
+///         })))
+///     }
+/// }
+///
+/// let asks = KindSet::none().with(CredentialKind::Passphrase);
+/// let mechanism = Mechanism { name: "word".into(), asks, needs: &[], plaintext: true };
+/// let checker = WordOfTheDay { word: "swordfish", mechanisms: [mechanism] };
+///
+/// use countersign::{Answers, Known, Portal, Request, testing};
+/// let portal = Portal::new(()).checked_by(checker);
+/// let world = testing::StillWorld::default();
+/// let mut peer = Known::new(Answers::new().with("password", "swordfish"));
+/// let login = portal.authenticate(Request::to("club"), &mut peer, &world);
+/// let guest = testing::now_or_never(login).expect("no I/O").expect("let in");
+/// assert_eq!(guest.subject.name(), Some("guest"));
+/// ```
 pub trait Checker: Send + Sync + 'static {
     /// The name it is known by in configuration, policy and records. Two checkers of one kind are two
     /// names: identity goes by name, never by equal settings.
@@ -25,6 +74,21 @@ pub trait Checker: Send + Sync + 'static {
 }
 
 /// One way of proving who one is.
+///
+/// ```
+/// use countersign::{CredentialKind, KindSet, Mechanism, Peer};
+///
+/// let otp = Mechanism {
+///     name: Mechanism::OTP.into(),
+///     asks: KindSet::none().with(CredentialKind::Otp),
+///     needs: &[],
+///     plaintext: false,
+/// };
+/// assert!(otp.is("OTP"));
+/// // Some need what not every connection tells.
+/// let peer = Peer::new("imap", KindSet::all());
+/// assert!(Mechanism::fits("SCRAM-SHA-256", &peer) && !Mechanism::fits("SCRAM-SHA-256-PLUS", &peer));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mechanism {
     /// `password`, `otp`, `SCRAM-SHA-256`, `krb5`. Compared without regard to ASCII case.

@@ -19,6 +19,36 @@ use crate::{
 /// - rounds, tries, mistakes, bytes and time are bounded;
 /// - answering the last round again, word for word, gets the last reply again;
 /// - a step whose future is dropped half-way ends the login.
+///
+/// ```
+/// # use countersign::{Fault, Identity, Password, PasswordStore, Secret, Verdict, Verified};
+/// # struct One;
+/// # impl PasswordStore for One {
+/// #     async fn check(&self, login: &str, _: &Secret) -> Result<Verdict, Fault> {
+/// #         Ok(Verdict::Is(Verified::vouch(Identity::named(login))))
+/// #     }
+/// # }
+/// use countersign::{Answers, Halt, KindSet, Misuse, Peer, Portal, Reply, Request, testing};
+///
+/// # let portal = Portal::new(()).checked_by(Password::new("one", One));
+/// let world = testing::StillWorld::default();
+/// let peer = Peer::new("imap", KindSet::all());
+/// let begun = portal.begin(Request::from_peer(peer.into()).by("password"), &world);
+/// let (mut conversation, reply) = testing::now_or_never(begun).expect("no I/O")?;
+/// let Reply::Ask(ask) = reply else { panic!("a password is asked for") };
+/// assert_eq!((ask.number, ask.round.questions.len()), (1, 2));
+///
+/// // What does not fit is not taken, and the round stays open.
+/// let half = Answers::new().with("username", "ada");
+/// let halted = testing::now_or_never(conversation.answer(1, half, &world)).expect("no I/O");
+/// assert!(matches!(halted, Err(Halt::Misuse(Misuse::Missing { question })) if question == "password"));
+///
+/// let whole = Answers::new().with("username", "ada").with("password", "countess");
+/// let reply = testing::now_or_never(conversation.answer(1, whole, &world)).expect("no I/O")?;
+/// assert!(matches!(reply, Reply::Granted(who) if who.subject.name() == Some("ada")));
+/// assert!(conversation.is_over());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Conversation {
     /// Taken out while a step runs, so that a dropped step leaves none.

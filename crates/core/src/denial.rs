@@ -10,6 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A refusal: a decision, not an error.
+///
+/// ```
+/// use countersign::{Denial, Public, Reason};
+///
+/// let unknown = Denial::new(Reason::UnknownUser).because("no such line in /etc/users");
+/// let wrong = Denial::new(Reason::WrongCredential);
+/// // The record hears everything, and the peer the same word for both.
+/// assert_eq!(unknown.to_string(), "unknown-user: no such line in /etc/users");
+/// assert_eq!((unknown.public(), wrong.public()), (Public::Denied, Public::Denied));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denial {
     /// Why.

@@ -16,6 +16,38 @@ use crate::{Answers, Denial, Fault, Identity, Reason, Round, Scene, Verified};
 /// Write an exchange by hand where its size counts, or as straight-line code with
 /// [`script`](crate::script()). Run it in a [`Conversation`](crate::Conversation), which enforces every
 /// rule that an exchange may then rely on.
+///
+/// ```
+/// use countersign::{
+///     Answers, Exchange, Fault, Identity, Question, Reason, Round, Scene, Step, Verified,
+/// };
+///
+/// /// Asks for a name, and believes it.
+/// struct Trusting {
+///     asked: bool,
+/// }
+///
+/// impl Exchange for Trusting {
+///     async fn step(&mut self, answers: Answers, _: &Scene<'_>) -> Result<Step, Fault> {
+///         if !std::mem::replace(&mut self.asked, true) {
+///             return Ok(Step::ask(Round::of([Question::username()])));
+///         }
+///         Ok(match answers.text("username") {
+///             Some(name) => Step::Grant(Verified::vouch(Identity::named(name))),
+///             None => Step::deny(Reason::Declined),
+///         })
+///     }
+/// }
+///
+/// use countersign::{KindSet, Peer, testing};
+/// let (peer, world) = (Peer::new("club", KindSet::all()), testing::StillWorld::default());
+/// let (scene, mut exchange) = (Scene::of(&peer, &world), Trusting { asked: false });
+/// let asked = testing::now_or_never(exchange.step(Answers::new(), &scene)).expect("no I/O");
+/// assert!(matches!(asked, Ok(Step::Ask(round)) if round.questions[0].name == "username"));
+/// let ada = Answers::new().with("username", "ada");
+/// let granted = testing::now_or_never(exchange.step(ada, &scene)).expect("no I/O");
+/// assert!(matches!(granted, Ok(Step::Grant(who)) if who.subject.name() == Some("ada")));
+/// ```
 pub trait Exchange: Send + 'static {
     /// The first round, where it is known without waiting for anything: what the first step would ask. Whoever
     /// runs an exchange calls it once, before the first step, and given a round makes that step no more.

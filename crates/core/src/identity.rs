@@ -7,6 +7,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 /// Who: a subject with its groups, labels and attributes.
+///
+/// ```
+/// use countersign::{Identity, Subject};
+///
+/// let ada = Identity::named("ada").in_group("staff", true).with("mail", "ada@example.com");
+/// assert_eq!(ada.subject, Subject::Named("ada".into()));
+/// assert_eq!((ada.groups["staff"], ada.attribute("mail")), (true, Some("ada@example.com")));
+/// // Nobody in particular is a value of its own, and no empty name.
+/// assert_ne!(Identity::anonymous(), Identity::named(""));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The proven name, or nobody in particular.
@@ -109,6 +119,18 @@ impl Identity {
 ///
 /// A realm admits only `Verified<Identity>`, and only checkers make one, through the single constructor
 /// [`Verified::vouch`]. Search for `Verified::vouch` to find everybody who can let somebody in.
+///
+/// ```
+/// use countersign::{Identity, Verified};
+///
+/// fn open_the_door(who: &Verified<Identity>) -> String {
+///     format!("come in, {}", who.subject)
+/// }
+///
+/// let claimed = Identity::named("ada");
+/// // `open_the_door(&claimed)` does not compile: nobody has vouched for it.
+/// assert_eq!(open_the_door(&Verified::vouch(claimed)), "come in, ada");
+/// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified<T> {
     what: Arc<T>,

@@ -12,6 +12,19 @@ use crate::{
 
 /// A public key, or a certificate, that somebody says is theirs, in SSH wire format (RFC 4253 §6.6). It proves
 /// nothing.
+///
+/// ```
+/// use countersign::{OfferedKey, ProvenKey};
+///
+/// fn let_in(key: &ProvenKey) -> &str {
+///     key.user()
+/// }
+///
+/// let offered = OfferedKey::new(*b"a public key in wire format");
+/// // `let_in(&offered)` does not compile. Whoever has verified a signature by it says so, in one word:
+/// let proven = ProvenKey::vouch(offered, "ada");
+/// assert_eq!(let_in(&proven), "ada");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfferedKey(Arc<[u8]>);
 
@@ -30,6 +43,17 @@ impl OfferedKey {
 /// A public key, or a certificate, whose private key has signed a login of one user, just now.
 ///
 /// There is one way to make one, [`ProvenKey::vouch`]: search for it to find everybody who says so.
+///
+/// ```
+/// use countersign::{KindSet, OfferedKey, Peer, ProvenKey};
+///
+/// // An SSH server whose library has verified the signature of a user authentication request.
+/// let mut peer = Peer::new("ssh", KindSet::none());
+/// let key = OfferedKey::new(*b"a public key in wire format");
+/// peer.more.key = Some(ProvenKey::vouch(key, "ada").by_user(true, false));
+/// let key = peer.more.key.as_ref().expect("it was just put there");
+/// assert!(key.user() == "ada" && key.touched() && !key.verified());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProvenKey {
     key: OfferedKey,
@@ -75,6 +99,52 @@ impl ProvenKey {
 }
 
 /// Knows whose keys are whose, and verifies signatures.
+///
+/// ```
+/// use countersign::{
+///     Denial, Fault, Identity, KeyStore, OfferedKey, ProvenKey, PublicKey, Reason, Scene, Verdict,
+///     Verified,
+/// };
+///
+/// /// Believes what the transport has seen proven, of one user's one key.
+/// struct One {
+///     user: &'static str,
+///     key: OfferedKey,
+/// }
+///
+/// impl KeyStore for One {
+///     async fn lists(
+///         &self,
+///         login: &str,
+///         key: &OfferedKey,
+///         _: &Scene<'_>,
+///     ) -> Result<Result<(), Denial>, Fault> {
+///         let listed = login == self.user && *key == self.key;
+///         Ok(listed.then_some(()).ok_or(Denial::new(Reason::WrongCredential)))
+///     }
+///
+///     async fn check_key(&self, key: &ProvenKey, _: &Scene<'_>) -> Result<Verdict, Fault> {
+///         Ok(match key.user() == self.user && *key.key() == self.key {
+///             true => Verdict::Is(Verified::vouch(Identity::named(self.user))),
+///             false => Verdict::WRONG,
+///         })
+///     }
+///
+///     fn verify(&self, _: &str, _: &OfferedKey, _: &[u8], _: &[u8]) -> Option<ProvenKey> {
+///         None
+///     }
+/// }
+///
+/// use countersign::{Answers, KindSet, Known, Peer, Portal, Request, testing};
+/// let key = OfferedKey::new(*b"a public key in wire format");
+/// let portal = Portal::new(()).checked_by(PublicKey::new("one", One { user: "ada", key: key.clone() }));
+/// let mut peer = Peer::new("ssh", KindSet::all());
+/// peer.more.key = Some(ProvenKey::vouch(key, "ada"));
+/// let request = Request::from_peer(peer.into()).by("publickey");
+/// let (mut nothing_to_say, world) = (Known::new(Answers::new()), testing::StillWorld::default());
+/// let login = portal.authenticate(request, &mut nothing_to_say, &world);
+/// assert!(testing::now_or_never(login).expect("no I/O").is_ok());
+/// ```
 pub trait KeyStore: Send + Sync + 'static {
     /// Whether the key would do for this user, if it were proven. It lets nobody in.
     ///
@@ -126,7 +196,11 @@ impl<S: KeyStore> PublicKey<S> {
 /// The description of the mechanism `publickey`, for checkers that offer it themselves.
 pub static PUBLIC_KEY: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
     name: Mechanism::PUBLIC_KEY.into(),
-    asks: KindSet::none().with(CredentialKind::PUBLIC_KEY).with(CredentialKind::Assertion),
+    // The name, where nothing has said it yet.
+    asks: KindSet::none()
+        .with(CredentialKind::AuthName)
+        .with(CredentialKind::PUBLIC_KEY)
+        .with(CredentialKind::Assertion),
     needs: &[Need::PublicKeys],
     plaintext: false,
 });

@@ -146,6 +146,15 @@ impl fmt::Display for CredentialKind {
 }
 
 /// A set of kinds: what a peer can answer, or what a mechanism may ask.
+///
+/// ```
+/// use countersign::{CredentialKind, KindSet};
+///
+/// let terminal = KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
+/// assert!(terminal.contains(&CredentialKind::Passphrase));
+/// assert!(!terminal.contains(&CredentialKind::Assertion));
+/// assert!(KindSet::all().contains_all(&terminal));
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KindSet {
     known: u32,

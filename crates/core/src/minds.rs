@@ -37,6 +37,28 @@ pub enum Told {
 ///
 /// A realm that notifies keeps one of these: it [lends](Minds::lend) the mind of each login and keeps the
 /// [`Loan`] in the avatar, so that logging out gives the mind back.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::mpsc::{SyncSender, sync_channel};
+/// use countersign::{MindLimits, Minds, Told};
+///
+/// let minds = Arc::new(Minds::<SyncSender<&str>>::new(MindLimits::default()));
+/// let (mind, ada) = sync_channel(8);
+/// let loan = minds.lend("ada", mind).expect("there is room");
+///
+/// let tell = |mind: &mut SyncSender<&'static str>| match mind.try_send("you have mail") {
+///     Ok(()) => Told::Heard,
+///     // It does not keep up, or it went away.
+///     Err(_) => Told::Gone,
+/// };
+/// assert_eq!(minds.tell(Some("ada"), tell), 1);
+/// assert_eq!(ada.recv(), Ok("you have mail"));
+///
+/// // Logging out drops the avatar, and with it the loan.
+/// drop(loan);
+/// assert_eq!(minds.tell(Some("ada"), tell), 0);
+/// ```
 pub struct Minds<M> {
     limits: MindLimits,
     table: Mutex<Table<M>>,

@@ -16,6 +16,30 @@ use crate::{Conversation, World};
 ///
 /// The table is in slices, each with its lock: whoever sweeps a hundred thousand conversations, or makes room
 /// for twice as many, keeps a request waiting for one slice at most.
+///
+/// ```
+/// # use countersign::{Fault, Password, PasswordStore, Secret, Verdict};
+/// # struct Nobody;
+/// # impl PasswordStore for Nobody {
+/// #     async fn check(&self, _: &str, _: &Secret) -> Result<Verdict, Fault> {
+/// #         Ok(Verdict::UNKNOWN)
+/// #     }
+/// # }
+/// use countersign::{KindSet, NotPending, Peer, Pending, PendingLimits, Portal, Request, testing};
+///
+/// let (pending, world) = (Pending::new(1, PendingLimits::default()), testing::StillWorld::default());
+/// # let portal = Portal::new(()).checked_by(Password::new("nobody", Nobody));
+/// let request = Request::from_peer(Peer::new("http", KindSet::all()).into());
+/// let begun = testing::now_or_never(portal.begin(request, &world)).expect("no I/O")?;
+/// let id = pending.insert(begun.0, "whatever belongs to it", &world)?;
+///
+/// // The next request comes with the id. Whoever works on a conversation has it alone.
+/// let (conversation, note) = pending.take(id, &world)?;
+/// assert_eq!(pending.take(id, &world).unwrap_err(), NotPending::Unknown);
+/// pending.park(id, conversation, note, &world);
+/// assert_eq!(pending.len(), 1);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Pending<T = ()> {
     node: u16,

@@ -14,6 +14,14 @@ use crate::{Order, Peer, Results, Transport};
 /// Rules are looked at in order. For each thing that there is to say, the first rule decides that matches
 /// and says something about it; where none does, the policy's own [`Terms`]; where these say nothing, the
 /// defaults of [`Terms`].
+///
+/// ```
+/// use countersign::{Plaintext, Policy, Terms};
+///
+/// // A password crosses no network readable.
+/// let policy = Policy::of(Terms { plaintext: Some(Plaintext::Secured), ..Terms::default() });
+/// # let _ = countersign::Portal::new(()).under(policy);
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// What holds where no rule says otherwise.

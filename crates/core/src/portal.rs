@@ -17,6 +17,37 @@ use crate::{
 ///
 /// Every checker is kept: two for the same mechanism are asked in the order given, under the portal's
 /// [`Order`]; none replaces another.
+///
+/// ```
+/// use countersign::{Fault, Identity, KindSet, Password, PasswordStore, Portal, Secret, Verdict, Verified};
+///
+/// struct Only(&'static str);
+/// impl PasswordStore for Only {
+///     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+///         if login != self.0 {
+///             return Ok(Verdict::UNKNOWN);
+///         }
+///         match *password == Secret::from("open sesame") {
+///             true => Ok(Verdict::Is(Verified::vouch(Identity::named(login)))),
+///             false => Ok(Verdict::WRONG),
+///         }
+///     }
+/// }
+///
+/// // Before a realm that is none: this one only authenticates.
+/// let portal = Portal::new(())
+///     .checked_by(Password::new("staff", Only("ada")))
+///     .checked_by(Password::new("guests", Only("bob")));
+/// assert_eq!(portal.checkers().collect::<Vec<_>>(), ["staff", "guests"]);
+/// assert_eq!(portal.mechanisms(&KindSet::all()), ["password"]);
+///
+/// use countersign::{Answers, Known, Request, testing};
+/// let world = testing::StillWorld::default();
+/// let mut bob = Known::new(Answers::new().with("username", "bob").with("password", "open sesame"));
+/// let who = testing::now_or_never(portal.authenticate(Request::to("shop"), &mut bob, &world));
+/// let who = who.expect("no I/O").expect("bob is known to the second");
+/// assert_eq!((who.subject.name(), who.checker()), (Some("bob"), Some("guests")));
+/// ```
 pub struct Portal<R> {
     realm: R,
     carriers: Vec<Arc<dyn Carrier>>,

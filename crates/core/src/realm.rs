@@ -20,6 +20,34 @@ pub trait Interface: 'static {
 }
 
 /// An application, for one interface. An application with several implements it several times.
+///
+/// ```
+/// use countersign::{Denial, Identity, Interface, Realm, Reason, Session, Verified, testing};
+///
+/// struct Shell;
+/// impl Interface for Shell {
+///     const NAME: &'static str = "shell";
+///     type Avatar = String;
+///     type Mind = ();
+/// }
+///
+/// struct Machine;
+/// impl Realm<Shell> for Machine {
+///     async fn admit(&self, who: &Verified<Identity>, _: ()) -> Result<Session<Shell>, Denial> {
+///         if !who.groups.contains_key("operators") {
+///             return Err(Denial::new(Reason::NotAllowed).because("no operator"));
+///         }
+///         Ok(Session::new(Box::new(format!("/home/{}", who.subject))))
+///     }
+/// }
+///
+/// // A checker vouches; here the example does.
+/// let ada = Verified::vouch(Identity::named("ada").in_group("operators", false));
+/// let session = testing::now_or_never(Machine.admit(&ada, ())).expect("no I/O").expect("let in");
+/// assert_eq!(session.avatar(), "/home/ada");
+/// let bob = Verified::vouch(Identity::named("bob"));
+/// assert!(testing::now_or_never(Machine.admit(&bob, ())).expect("no I/O").is_err());
+/// ```
 #[diagnostic::on_unimplemented(
     message = "the realm `{Self}` has no avatars with the interface `{I}`",
     label = "this realm cannot admit anybody to `{I}`",
@@ -37,6 +65,30 @@ pub trait Realm<I: Interface>: Send + Sync {
 
 /// A logged-in avatar. Dropping it logs out; logging out happens exactly once, also when the peer left
 /// while the checker was working, and on panic.
+///
+/// ```
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use countersign::{Interface, Logout, Session};
+///
+/// struct Shell;
+/// impl Interface for Shell {
+///     const NAME: &'static str = "shell";
+///     type Avatar = str;
+///     type Mind = ();
+/// }
+///
+/// let ends = Arc::new(AtomicUsize::new(0));
+/// let count = Arc::clone(&ends);
+/// let logout = Logout::new(move || {
+///     count.fetch_add(1, Ordering::SeqCst);
+/// });
+/// let session = Session::<Shell>::new("/home/ada".into()).at_logout(logout);
+/// assert_eq!((session.avatar(), ends.load(Ordering::SeqCst)), ("/home/ada", 0));
+/// // `session.logout().await` does the same, and waits.
+/// drop(session);
+/// assert_eq!(ends.load(Ordering::SeqCst), 1);
+/// ```
 pub struct Session<I: Interface> {
     // Fields drop in order: logout runs while the avatar is still alive.
     logout: Logout,

@@ -9,6 +9,17 @@ use crate::{Answer, Answers, CredentialKind, KindSet, Shape, Text};
 /// A round is plain data. It is shared (`Arc<Round>`), because the common ones are the same for every
 /// login: a million pending password conversations hold one round. Its number therefore belongs to the
 /// conversation ([`Ask`](crate::Ask)), not to the round.
+///
+/// ```
+/// use countersign::{Answers, Level, Misuse, Question, Round, Text};
+///
+/// let round = Round::of([Question::username(), Question::password()])
+///     .notice(Level::Warning, Text::verbatim("The machine goes down at noon"));
+/// let answers = Answers::new().with("password", "countess").with("username", "ada");
+/// assert!(round.accept(answers.clone()).is_ok(), "in any order");
+/// let more = round.accept(answers.with("shell", "/bin/sh"));
+/// assert_eq!(more.unwrap_err(), Misuse::NotAsked { question: "shell".into() });
+/// ```
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Round {
     /// A heading, such as the name of the service.

@@ -79,6 +79,24 @@ pub trait PasswordStore: Send + Sync + 'static {
 
 /// Finds a user by name alone, for a proof that something else made: a certificate that our TLS
 /// verified, a mail server that is trusted to have verified one.
+///
+/// ```
+/// use countersign::{Denial, Directory, Fault, Identity, Reason, Verdict, Verified};
+///
+/// struct Staff;
+///
+/// impl Directory for Staff {
+///     async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+///         Ok(match login {
+///             "ada" => Verdict::Is(Verified::vouch(Identity::named("ada"))),
+///             "bob" => Verdict::Not(Denial::new(Reason::Disabled)),
+///             _ => Verdict::UNKNOWN,
+///         })
+///     }
+/// }
+/// # let found = countersign::testing::now_or_never(Staff.find("ada")).unwrap();
+/// # assert!(matches!(found, Ok(Verdict::Is(_))));
+/// ```
 pub trait Directory: Send + Sync + 'static {
     /// The identity of that name, as far as the account may be used at all.
     fn find(&self, login: &str) -> impl Future<Output = Result<Verdict, Fault>> + Send;
@@ -86,6 +104,26 @@ pub trait Directory: Send + Sync + 'static {
 
 /// Gives passwords out, for mechanisms that cannot do without: CRAM-MD5, APOP, and SCRAM or Digest where no
 /// keys of theirs are kept. Whoever reads such a store reads every password in it.
+///
+/// ```
+/// use countersign::{Fault, Secret, TextStore};
+///
+/// struct Staff;
+///
+/// impl TextStore for Staff {
+///     async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
+///         Ok((login == "ada").then(|| Secret::from("countess")))
+///     }
+/// }
+/// # use countersign::{Directory, Identity, Verdict, Verified};
+/// # impl Directory for Staff {
+/// #     async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+/// #         Ok(Verdict::Is(Verified::vouch(Identity::named(login))))
+/// #     }
+/// # }
+/// # let text = countersign::testing::now_or_never(Staff.password_text("ada")).unwrap();
+/// # assert_eq!(text.unwrap(), Some(Secret::from("countess")));
+/// ```
 pub trait TextStore: Directory {
     /// The password of a user, if the user is known and the store has it readable.
     fn password_text(
@@ -108,6 +146,28 @@ pub struct ScramKeys {
 }
 
 /// Keeps SCRAM keys.
+///
+/// ```
+/// use std::collections::BTreeMap;
+/// use countersign::{Fault, ScramKeys, ScramStore};
+///
+/// /// Keys that were made when the passwords were set; the passwords themselves are nowhere.
+/// struct Staff(BTreeMap<&'static str, ScramKeys>);
+///
+/// impl ScramStore for Staff {
+///     async fn keys(&self, login: &str, hash: &str) -> Result<Option<ScramKeys>, Fault> {
+///         Ok(self.0.get(login).filter(|_| hash == "SHA-256").cloned())
+///     }
+/// }
+/// # use countersign::{Directory, Identity, Verdict, Verified};
+/// # impl Directory for Staff {
+/// #     async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+/// #         Ok(Verdict::Is(Verified::vouch(Identity::named(login))))
+/// #     }
+/// # }
+/// # let none = countersign::testing::now_or_never(Staff(BTreeMap::new()).keys("ada", "SHA-256"));
+/// # assert!(none.unwrap().unwrap().is_none());
+/// ```
 pub trait ScramStore: Directory {
     /// The keys of a user for a hash (`SHA-256`), if there are any.
     fn keys(
@@ -119,6 +179,38 @@ pub trait ScramStore: Directory {
 
 /// Keeps HTTP Digest's keys: the hash of name, realm and password (RFC 7616 §3.4.2), which is as good as the
 /// password for that realm.
+///
+/// ```
+/// use countersign::{DigestAlgorithm, DigestStore, Fault, Secret};
+///
+/// struct Staff;
+///
+/// impl DigestStore for Staff {
+///     async fn digest_key(
+///         &self,
+///         login: &str,
+///         realm: &str,
+///         algorithm: DigestAlgorithm,
+///     ) -> Result<Option<Secret>, Fault> {
+///         Ok(match (login, realm, algorithm) {
+///             // printf 'ada:example.com:countess' | md5sum
+///             ("ada", "example.com", DigestAlgorithm::Md5) => {
+///                 Some(Secret::from("95af93d2e28fbaac134218f6e0ddc69f"))
+///             }
+///             _ => None,
+///         })
+///     }
+/// }
+/// # use countersign::{Directory, Identity, Verdict, Verified};
+/// # impl Directory for Staff {
+/// #     async fn find(&self, login: &str) -> Result<Verdict, Fault> {
+/// #         Ok(Verdict::Is(Verified::vouch(Identity::named(login))))
+/// #     }
+/// # }
+/// # let key = Staff.digest_key("ada", "example.com", DigestAlgorithm::Md5);
+/// # let key = countersign::testing::now_or_never(key).unwrap().unwrap().unwrap();
+/// # assert_eq!(key.len(), DigestAlgorithm::Md5.digits());
+/// ```
 pub trait DigestStore: Directory {
     /// `H(A1)` without its `-sess` part, as lowercase hexadecimal digits, if the user is known and has one.
     fn digest_key(
@@ -142,6 +234,31 @@ pub trait DigestStore: Directory {
 }
 
 /// Checks one-time codes. Accepting a code uses it up, for every node, before the answer is yes.
+///
+/// ```
+/// use std::sync::Mutex;
+/// use countersign::{Fault, Identity, OtpStore, Secret, Verdict, Verified};
+///
+/// /// Codes on paper, each good once.
+/// struct Paper(Mutex<Vec<Secret>>);
+///
+/// impl OtpStore for Paper {
+///     async fn check_code(&self, login: &str, code: &Secret, _: i64) -> Result<Verdict, Fault> {
+///         let mut codes = self.0.lock().unwrap();
+///         let Some(at) = codes.iter().position(|known| known == code) else {
+///             return Ok(Verdict::WRONG);
+///         };
+///         codes.remove(at);
+///         Ok(Verdict::Is(Verified::vouch(Identity::named(login))))
+///     }
+/// }
+///
+/// # use countersign::testing::now_or_never;
+/// let paper = Paper(Mutex::new(vec![Secret::from("4711")]));
+/// let mut check = || now_or_never(paper.check_code("ada", &"4711".into(), 0)).unwrap().unwrap();
+/// assert!(matches!(check(), Verdict::Is(_)));
+/// assert!(matches!(check(), Verdict::Not(_)), "it is used up");
+/// ```
 pub trait OtpStore: Send + Sync + 'static {
     /// Checks one code at one time (seconds since 1970).
     fn check_code(
@@ -153,6 +270,20 @@ pub trait OtpStore: Send + Sync + 'static {
 }
 
 /// Offers the mechanism `password` on top of a [`PasswordStore`].
+///
+/// ```
+/// use countersign::{Checker, Fault, Mechanism, Password, PasswordStore, Secret, Verdict};
+///
+/// struct Nobody;
+/// impl PasswordStore for Nobody {
+///     async fn check(&self, _: &str, _: &Secret) -> Result<Verdict, Fault> {
+///         Ok(Verdict::UNKNOWN)
+///     }
+/// }
+///
+/// let checker = Password::new("nobody", Nobody);
+/// assert!(checker.mechanisms()[0].is(Mechanism::PASSWORD));
+/// ```
 #[derive(Debug)]
 pub struct Password<S> {
     name: String,

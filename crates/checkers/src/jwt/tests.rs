@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex};
 
 use countersign::testing::{StillWorld, now_or_never};
-use countersign::{KindSet, Peer};
+use countersign::{Answers, KindSet, Peer};
+use countersign_testkit::{Fixture, Proof, assert_conforms};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{EncodingKey, Header};
 use serde_json::json;
@@ -378,4 +379,21 @@ async fn an_address_is_asked_once_and_for_a_key_that_is_new() {
     let peer = Peer::new("imap", KindSet::none());
     let late = jwt.check_token(&Secret::from(by_new), None, &Scene::of(&peer, &world)).await;
     assert!(late.is_err(), "a fault lets nobody in");
+}
+
+#[test]
+fn it_conforms() {
+    let key = Signer::new("k1", Algorithm::EdDSA);
+    let stranger = Signer::new("k1", Algorithm::EdDSA);
+    let (jwt, _file) = with_file(&set_of(&[&key]), |_| ());
+    let world = StillWorld::default();
+    world.set_unix(NOW);
+    let shown = |token: String| Answers::new().with("bearer", token);
+    let elsewhere = changed(&json!({"iss": "https://id.example.org"}));
+    let proof = Proof::of("bearer", "ada", shown(key.token(&claims())))
+        .wrong(shown(stranger.token(&claims())))
+        .unknown(shown(key.token(&elsewhere)))
+        .disabled(shown(key.token(&changed(&json!({"exp": NOW - 3600})))));
+    let fixture = Fixture::new().in_world(Arc::new(world)).with(proof);
+    assert_conforms(&jwt.checker("jwt"), &fixture);
 }
