@@ -13,6 +13,12 @@ pub fn ldap(data: &[u8]) {
     crate::ldap::fuzz(data);
 }
 
+/// OpenSSH's binary list of revoked keys.
+#[cfg(feature = "sshkey")]
+pub fn ssh_krl(data: &[u8]) {
+    crate::sshkey::fuzz_revoked(data);
+}
+
 /// A password hash: whatever parses survives a round through its text.
 pub fn hash(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

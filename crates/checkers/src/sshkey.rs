@@ -4,6 +4,7 @@
 //! [`ProvenKey`]. Contract: `docs/protocols/publickey.md`.
 
 mod certificate;
+mod krl;
 mod listed;
 mod revoked;
 mod source;
@@ -152,8 +153,8 @@ impl SshKeys {
             Err(why) => return deny(Reason::WrongCredential, why.to_owned()),
         };
         let lines = self.lines(login, &shown, blob).await?;
-        if let Some(path) = &self.revoked {
-            let revoked = Revoked::open(path);
+        if let Some(path) = self.revoked.clone() {
+            let revoked = self.beside("revoked keys", move || Revoked::open(&path)).await?;
             let revoked = revoked.map_err(|why| Fault::unavailable(format!("`revoked`: {why}")))?;
             if revoked.has(blob, &shown.blob, shown.certificate.as_ref()) {
                 return deny(Reason::Disabled, "the key is revoked".into());
@@ -175,6 +176,18 @@ impl SshKeys {
         }
     }
 
+    /// Reads something beside the runtime, in time: home folders may be far away.
+    async fn beside<T: Send + 'static>(
+        &self,
+        what: &str,
+        reading: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Fault> {
+        let reading = tokio::task::spawn_blocking(reading);
+        let read = tokio::time::timeout(self.timeout, reading).await;
+        let read = read.map_err(|_| Fault::new(FaultKind::Timeout, format!("reading {what}")))?;
+        read.map_err(|error| Fault::internal(format!("reading {what}")).caused_by(error))
+    }
+
     /// The lines that could be about a key; those of authorities are marked.
     async fn lines(
         &self,
@@ -190,8 +203,7 @@ impl SshKeys {
         if !self.files.patterns.is_empty() || self.authorities.is_some() {
             let (files, authorities) = (Arc::clone(&self.files), self.authorities.clone());
             let login = login.to_owned();
-            // Home folders may be far away.
-            let reading = tokio::task::spawn_blocking(move || {
+            let reading = move || {
                 let words = Words { login: &login, fingerprint: "", kind: "", key: "" };
                 let own = files.read(&words)?;
                 let trusted = authorities.map(|path| {
@@ -201,11 +213,8 @@ impl SshKeys {
                     })
                 });
                 Ok::<_, Fault>((own, trusted.transpose()?))
-            });
-            let read = tokio::time::timeout(self.timeout, reading).await;
-            let read = read.map_err(|_| Fault::new(FaultKind::Timeout, "reading files of keys"))?;
-            let read =
-                read.map_err(|error| Fault::internal("reading files of keys").caused_by(error))?;
+            };
+            let read = self.beside("files of keys", reading).await?;
             let (own, trusted) = read?;
             texts.extend(own.into_iter().map(|text| (text, false)));
             texts.extend(trusted.map(|text| (text, true)));
@@ -391,6 +400,13 @@ impl KeyStore for SshKeys {
         let flags = flags(signature.signature());
         let proven = ProvenKey::vouch(key.clone(), login);
         Some(proven.by_user(flags & 1 != 0, flags & 4 != 0))
+    }
+}
+
+/// A list of what is revoked, for fuzzing: whatever is read answers whether a key is on it.
+pub(crate) fn fuzz_revoked(data: &[u8]) {
+    if let Ok(revoked) = krl::read(data) {
+        let _ = revoked.has(data, data, None);
     }
 }
 

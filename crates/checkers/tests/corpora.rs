@@ -20,3 +20,9 @@ fn ldap() {
 fn passwd_file() {
     replay::corpus("passwd_file", fuzzing::passwd_file);
 }
+
+#[cfg(feature = "sshkey")]
+#[test]
+fn ssh_krl() {
+    replay::corpus("ssh_krl", fuzzing::ssh_krl);
+}

@@ -1,7 +1,7 @@
 //! Keys and OpenSSH certificates in wire format (RFC 4253 §6.6; OpenSSH's PROTOCOL.certkeys).
 
 use ssh_key::public::KeyData;
-use ssh_key::{Algorithm, Fingerprint, HashAlg, PublicKey, Signature};
+use ssh_key::{Algorithm, PublicKey, Signature};
 
 /// A shorter RSA key is no key.
 const LEAST_RSA_BITS: usize = 2048;
@@ -109,11 +109,6 @@ impl Shown {
     }
 }
 
-/// `SHA256:…` of a key in wire format.
-pub(super) fn fingerprint(blob: &[u8]) -> Option<Fingerprint> {
-    PublicKey::from_bytes(blob).ok().map(|key| key.fingerprint(HashAlg::Sha256))
-}
-
 /// Whether a signature is by this key, and by an algorithm that is as good as the key.
 pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
     // SHA-1 (`ssh-rsa` as a signature) is not among those that the library knows.
@@ -166,14 +161,15 @@ fn options(mut bytes: &[u8]) -> Result<Vec<(String, String)>, &'static str> {
     Ok(options)
 }
 
-fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+/// So many bytes.
+pub(super) fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
     let (taken, rest) = bytes.split_first_chunk::<N>()?;
     *bytes = rest;
     Some(*taken)
 }
 
 /// A string as SSH writes it: four bytes of length, and so many.
-fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+pub(super) fn string<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let length = usize::try_from(u32::from_be_bytes(take(bytes)?)).ok()?;
     let (string, rest) = bytes.split_at_checked(length)?;
     *bytes = rest;

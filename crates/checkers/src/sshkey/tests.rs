@@ -341,3 +341,139 @@ async fn a_security_key_must_be_touched_unless_the_line_says_otherwise() {
         assert_eq!(matches!(verdict, Verdict::Is(_)), works, "{options}{touched}{verified}");
     }
 }
+
+/// What portals rely on, with a key that signs whatever it is asked to.
+#[tokio::test]
+async fn the_checker_conforms() {
+    use countersign::{Answers, Challenge, Question, Round, Secret};
+    use countersign_testkit::{Attempt, Fixture, Proof, conforms_async};
+    use ssh_key::{LineEnding, PrivateKey};
+
+    let Some(stage) = Stage::new() else { return };
+    let line = stage.key("k", &["ed25519"]);
+    stage.list(&line);
+    let offered = Secret::from(stage.blob("k"));
+    let private = std::fs::read(stage.path("k")).unwrap();
+    let private = Arc::new(PrivateKey::from_openssh(private).unwrap());
+    let attempt = |signs: fn(&[u8]) -> Vec<u8>| {
+        let (offered, private) = (offered.clone(), Arc::clone(&private));
+        Attempt::computed(move || {
+            let (offered, private) = (offered.clone(), Arc::clone(&private));
+            move |round: &Round| {
+                let answer = |answers: Answers, question: &Question| match &*question.name {
+                    "username" => answers.with("username", "ada"),
+                    "key" => answers.with("key", offered.clone()),
+                    "signature" => {
+                        let Some(Challenge::Bytes(message)) = &question.challenge else {
+                            panic!("{question:?}");
+                        };
+                        let signed = private.sign(NAMESPACE, HashAlg::Sha512, &signs(message));
+                        let text = signed.unwrap().to_pem(LineEnding::LF).unwrap();
+                        // The last line needs no end.
+                        answers.with("signature", text.trim_end())
+                    }
+                    other => panic!("{other}"),
+                };
+                round.questions.iter().fold(Answers::new(), answer)
+            }
+        })
+    };
+    let changed = |message: &[u8]| [message, b"x"].concat();
+    let proof = Proof::of("publickey", "ada", attempt(<[u8]>::to_vec)).wrong(attempt(changed));
+    let fixture = Fixture::new().with(proof);
+    let checker = SshKeys::new(stage.options.clone()).unwrap().checker("keys");
+    let report = conforms_async(&checker, &fixture).await;
+    // An armoured signature with one more line feed behind it is the same signature.
+    let mut failures = report.failures.iter();
+    let same = failures.next().is_some_and(|one| one.what.contains("the right one and a newline"));
+    assert!(same && failures.next().is_none(), "{report}");
+}
+
+/// Lists that `ssh-keygen -k` makes.
+#[tokio::test]
+async fn binary_lists_revoke_what_they_were_made_of() {
+    let Some(mut stage) = Stage::new() else { return };
+    let authority = stage.key("ca", &["ed25519"]);
+    stage.key("other-ca", &["ed25519"]);
+    let plain = stage.key("plain", &["ecdsa"]);
+    stage.key("k", &["rsa", "-b", "2048"]);
+    stage.list(&format!("cert-authority {authority}{plain}"));
+    stage.options.revoked = Some(stage.path("krl"));
+    let make = |authority: &str, words: &str| {
+        std::fs::write(stage.path("words"), words).unwrap();
+        stage.keygen(&["-q", "-k", "-f", "krl", "-s", authority, "words"]);
+    };
+    let certify = |serial: &str| {
+        let always = ["-q", "-s", "ca", "-I", "laptop", "-n", "ada", "-V", "always:forever"];
+        stage.keygen(&[&always[..], &["-z", serial, "k.pub"]].concat());
+    };
+    make("ca.pub", "serial: 1\n");
+    let fingerprint = stage.keygen(&["-l", "-f", "k.pub"]);
+    let hash = format!("hash: {}\n", fingerprint.split(' ').nth(1).unwrap());
+    let key = std::fs::read_to_string(stage.path("k.pub")).unwrap();
+    // Close together, they are a set of bits; far apart, a list; in a row, a range.
+    let bits: String = (0..200).step_by(3).map(|n| format!("serial: {}\n", 1000 + n)).collect();
+    for (authority, words, serial, works) in [
+        ("ca.pub", &*bits, "1003", false),
+        ("ca.pub", &bits, "1004", true),
+        ("ca.pub", &bits, "1201", true),
+        ("ca.pub", "serial: 5-9000000000\n", "8999999999", false),
+        ("ca.pub", "serial: 5-9000000000\n", "9000000001", true),
+        ("ca.pub", "serial: 3\nserial: 70000\nserial: 18446744073709551615\n", "70000", false),
+        ("ca.pub", "serial: 3\nserial: 70000\nserial: 18446744073709551615\n", "70001", true),
+        ("other-ca.pub", "serial: 7\nid: laptop\n", "7", true),
+        ("none", "serial: 7\n", "7", false),
+        ("ca.pub", "id: laptop\n", "7", false),
+        ("ca.pub", "id: lap\nid: laptops\n", "7", true),
+        ("ca.pub", &hash, "7", false),
+        ("ca.pub", &format!("sha1: {key}"), "7", false),
+        ("ca.pub", &format!("sha256: {key}"), "7", false),
+        ("ca.pub", &key, "7", false),
+        ("ca.pub", &authority, "7", false),
+    ] {
+        certify(serial);
+        make(authority, words);
+        let end = stage.login("k-cert", "10.0.0.1").await;
+        assert_eq!(end.is_ok(), works, "{authority} {words} {serial}: {end:?}");
+        // What is revoked is the certificate, or the key in it; another stays.
+        assert!(stage.login("plain", "10.0.0.1").await.is_ok(), "{words}");
+    }
+    make("ca.pub", &plain);
+    assert_eq!(stage.login("plain", "10.0.0.1").await.unwrap_err().0, Reason::Disabled);
+    // Whole or not at all: then nobody gets in by a key, and no start succeeds.
+    let whole = std::fs::read(stage.path("krl")).unwrap();
+    let keys = SshKeys::new(stage.options.clone()).unwrap();
+    let (world, peer, offered) =
+        (StillWorld::default(), Peer::default(), OfferedKey::new(stage.blob("k")));
+    std::fs::write(stage.path("krl"), &whole[..whole.len() - 1]).unwrap();
+    assert!(keys.lists("ada", &offered, &Scene::of(&peer, &world)).await.is_err(), "a fault");
+    assert!(SshKeys::new(stage.options.clone()).unwrap_err().what.contains("cut off"));
+}
+
+/// A signature of OpenSSH's own FIDO key in software, where its regression tests are unpacked.
+#[tokio::test]
+async fn a_security_key_in_software_logs_in() {
+    let library = countersign_interop::peers_folder()
+        .join("openssh-tests/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so");
+    let Some(stage) = Stage::new().filter(|_| library.is_file()) else {
+        eprintln!("not run: there is no sk-dummy.so (Debian's openssh-tests)");
+        return;
+    };
+    let library = library.display().to_string();
+    for kind in ["ed25519-sk", "ecdsa-sk"] {
+        let line = stage.key(kind, &[kind, "-w", &library]);
+        stage.list(&line);
+        let keys = SshKeys::new(stage.options.clone()).unwrap();
+        let message = to_be_signed("ssh", "ada", &[7; 32]).unwrap();
+        std::fs::write(stage.path("message"), &message).unwrap();
+        let _ = std::fs::remove_file(stage.path("message.sig"));
+        stage.keygen(&["-q", "-Y", "sign", "-n", NAMESPACE, "-w", &library, "-f", kind, "message"]);
+        let signature = std::fs::read(stage.path("message.sig")).unwrap();
+        let offered = OfferedKey::new(stage.blob(kind));
+        let proven = keys.verify("ada", &offered, &message, &signature).expect("a good signature");
+        assert!(proven.touched() && !proven.verified());
+        let (world, peer) = (StillWorld::default(), Peer::default());
+        let verdict = keys.check_key(&proven, &Scene::of(&peer, &world)).await.unwrap();
+        assert!(matches!(verdict, Verdict::Is(_)), "{kind}");
+    }
+}
