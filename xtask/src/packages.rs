@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 28] = [
+const INSTALLED: [(&str, &str); 29] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("gsasl", "gsasl"),
@@ -39,7 +39,12 @@ const INSTALLED: [(&str, &str); 28] = [
     ("libneon27-gnutls", "/usr/share/doc/libneon27-gnutls/copyright"),
     ("python3-requests", "/usr/lib/python3/dist-packages/requests/__init__.py"),
     ("capnproto", "capnp"),
+    ("openssh-client", "ssh"),
 ];
+
+/// OpenSSH's regression tests, for the FIDO key in software that is among them. They depend on a server, so that they
+/// are only unpacked.
+const SOFTWARE_KEY: &str = "openssh-tests";
 
 /// Exim cannot be installed beside Postfix, so it is only unpacked. The second package shows
 /// it a user database with its own user in it.
@@ -71,7 +76,8 @@ pub(crate) fn provide() -> Result<(), String> {
         .map(|(package, _)| *package)
         .collect();
     let exim = target().join("peers/exim");
-    if missing.is_empty() && exim.is_dir() {
+    let software_key = target().join("peers").join(SOFTWARE_KEY);
+    if missing.is_empty() && exim.is_dir() && software_key.is_dir() {
         return Ok(());
     }
     heading("packages");
@@ -83,7 +89,14 @@ pub(crate) fn provide() -> Result<(), String> {
         trouble.extend(install(&missing).err());
     }
     if !exim.is_dir() {
-        trouble.extend(unpack(&exim).err());
+        let wanted = libraries().map(|libraries| {
+            UNPACKED.iter().map(ToString::to_string).chain(libraries).collect::<BTreeSet<_>>()
+        });
+        trouble.extend(wanted.and_then(|wanted| unpack(&exim, &wanted)).err());
+    }
+    if !software_key.is_dir() {
+        let wanted = BTreeSet::from([SOFTWARE_KEY.to_owned()]);
+        trouble.extend(unpack(&software_key, &wanted).err());
     }
     if trouble.is_empty() { Ok(()) } else { Err(trouble.join("; ")) }
 }
@@ -169,8 +182,8 @@ impl Drop for NoServices {
     }
 }
 
-/// Unpacks Exim, and the libraries that this machine lacks for it, into a private folder.
-fn unpack(folder: &Path) -> Result<(), String> {
+/// Unpacks packages into a private folder.
+fn unpack(folder: &Path, wanted: &BTreeSet<String>) -> Result<(), String> {
     let say = |what: &Path| {
         let what = what.display().to_string();
         move |e: std::io::Error| format!("{what}: {e}")
@@ -183,8 +196,6 @@ fn unpack(folder: &Path) -> Result<(), String> {
         }
         fs::create_dir_all(path).map_err(say(path))?;
     }
-    let mut wanted: BTreeSet<String> = UNPACKED.iter().map(ToString::to_string).collect();
-    wanted.extend(libraries()?);
     let mut words = vec!["download"];
     words.extend(wanted.iter().map(String::as_str));
     let download = || must(apt(&words).current_dir(&debs), APT_LIMIT);
@@ -192,7 +203,7 @@ fn unpack(folder: &Path) -> Result<(), String> {
         if rustix::process::geteuid().is_root() {
             must(&mut apt(&["update"]), APT_LIMIT)?;
         }
-        download().map_err(|e| format!("apt-get cannot download Exim: {e}"))?;
+        download().map_err(|e| format!("apt-get cannot download {}: {e}", folder.display()))?;
     }
     for deb in fs::read_dir(&debs).map_err(say(&debs))?.flatten() {
         must(Command::new("dpkg").arg("-x").arg(deb.path()).arg(&part), SHORT)?;

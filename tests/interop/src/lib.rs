@@ -17,6 +17,7 @@ mod countersign;
 mod dovecot;
 mod dovecot_mail;
 mod example;
+mod example_ssh;
 mod exim;
 mod gsasl;
 pub mod guard;
@@ -42,6 +43,7 @@ pub use countersign::{Config, Countersign, Profile, binary, command, command_wit
 pub use dovecot::{DovecotAuth, Habits, passwd_file};
 pub use dovecot_mail::DovecotMail;
 pub use example::{Example, ExampleMail, example};
+pub use example_ssh::{ExampleSsh, Ssh, keygen};
 pub use exim::Exim;
 pub use gsasl::{GSASL_SMTP, Gsasl, gsasl};
 pub use mariadb::Mariadb;

@@ -6,6 +6,7 @@ mod browser;
 mod disk;
 mod examples_mail;
 mod examples_objects;
+mod examples_ssh;
 mod examples_web;
 mod http;
 mod mail;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         examples_mail::CASES,
         examples_objects::CASES,
         examples_web::CASES,
+        examples_ssh::CASES,
         mechanisms::CASES,
         disk::CASES,
     ]
