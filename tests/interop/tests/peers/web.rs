@@ -17,6 +17,8 @@ use countersign_interop::{
 pub(crate) const CASES: &[Case] = &[
     case("nginx_auth_request", nginx),
     case("caddy_forward_auth", caddy),
+    case("nginx_and_curl_by_digest", nginx_digest),
+    case("caddy_and_curl_by_digest", caddy_digest),
     case("curl_over_tls", curl_over_tls),
     case("curl_while_the_certificate_is_replaced", replaced),
     case("curl_certificates_that_are_none", no_certificates),
@@ -162,6 +164,58 @@ fn caddy(stage: &Stage) -> Outcome {
     let (status, _) = ask(&["--resolve", &resolve, "-H", &cookie, &url])?;
     ensure!(status.starts_with("50"), "without us: {status}");
     Ok(())
+}
+
+const DIGEST: &str =
+    "trusted_proxies = [\"127.0.0.1\"]\ndigest = [\"SHA-256\", \"MD5\"]\nbasic = true";
+
+/// A site behind a proxy that hands challenges on: curl answers them with a user of a readable file.
+fn digest(stage: &Stage, url: &str, resolve: &str) -> Outcome {
+    let with = |user: &str, words: &[&str]| {
+        let config = stage.file("curlrc", &format!("user = \"{user}\"\n"))?;
+        let config = config.display().to_string();
+        ask(&[&["--config", &config, "--resolve", resolve], words, &[url]].concat())
+    };
+    for words in
+        [&["--digest"][..], &["--digest", "--data", "x"], &["--digest", "--head"], &["--basic"]]
+    {
+        let (status, body) = with("u1:secret1", words)?;
+        ensure!(status == "200", "{words:?}: {status} {body}");
+        ensure!(words.contains(&"--head") || body.contains("user=u1"), "{words:?}: {body}");
+        let (status, body) = with("u1:wrong", words)?;
+        ensure!(status.starts_with("401"), "{words:?}, a wrong password: {status} {body}");
+        ensure!(!body.contains("user="), "the site was reached: {body}");
+    }
+    // What curl has sent, once more and for another address.
+    let config = stage.file("curlrc", "user = \"u1:secret1\"\n")?.display().to_string();
+    let done = curl(&["--config", &config, "--resolve", resolve, "--digest", "--verbose", url])?;
+    let sent = done.err.lines().find_map(|line| line.strip_prefix("> Authorization: Digest "));
+    let replay = format!("authorization: Digest {}", sent.during("what curl sent")?.trim());
+    for url in [url, &format!("{url}x")] {
+        let words = ["--resolve", resolve, "--include", "-H", &replay, url];
+        let (status, body) = ask(&words)?;
+        ensure!(status.starts_with("401") && !body.contains("user="), "a replay: {status} {body}");
+    }
+    Ok(())
+}
+
+fn nginx_digest(stage: &Stage) -> Outcome {
+    let server = server(stage, DIGEST)?;
+    // Programs are told what nobody has proven, and not sent to a page.
+    let http = fenced(GUIDE, "nginx")?.replace("127.0.0.1:8080", &server.http);
+    let http = http.replace("error_page 401 = @login;", "").replace("&group=staff", "");
+    let proxy = Proxy::nginx(stage, &http)?;
+    let url = format!("http://wiki.example.com:{}/page?a=1", proxy.port);
+    digest(stage, &url, &format!("wiki.example.com:{}:127.0.0.1", proxy.port))
+}
+
+fn caddy_digest(stage: &Stage) -> Outcome {
+    let server = server(stage, DIGEST)?;
+    let caddyfile = fenced(GUIDE, "caddy")?.replace("127.0.0.1:8080", &server.http);
+    let caddyfile = caddyfile.replace("&group=staff", "").replace("?group=staff", "");
+    let proxy = Proxy::caddy(stage, &caddyfile, "wiki.example.com")?;
+    let url = format!("http://wiki.example.com:{}/page?a=1", proxy.port);
+    digest(stage, &url, &format!("wiki.example.com:{}:127.0.0.1", proxy.port))
 }
 
 /// A certificate for `localhost` and its key, put in place at once.
