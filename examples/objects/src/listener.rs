@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use countersign::{KindSet, Peer, Portal, Realm, Transport, World};
 use countersign_tls::Pair;
+use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -86,6 +87,9 @@ pub async fn listen<R: Realm<Objects> + 'static>(
             }
         };
         let _ = stream.set_nodelay(true);
+        if let Err(error) = keep_alive(&stream) {
+            tracing::warn!(%remote, "nobody will see that this client is gone: {error}");
+        }
         // Nothing can be said to whoever comes when there is no place: there is no login yet that could be refused.
         let Some(place) = places.take(remote.ip().to_canonical(), &server.limits) else {
             tracing::warn!(%remote, "too many connections");
@@ -100,6 +104,20 @@ pub async fn listen<R: Realm<Objects> + 'static>(
         drop(arrivals);
         let _ = ended.await;
     }
+    Ok(())
+}
+
+/// Asks a silent client whether it is still there: sessions are long, and one that lost its power says nothing.
+fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    /// After so long a silence.
+    const SILENCE: Duration = Duration::from_secs(60);
+    /// And then so often, so many times.
+    const AGAIN: Duration = Duration::from_secs(15);
+    const TIMES: u32 = 4;
+    sockopt::set_tcp_keepidle(stream, SILENCE)?;
+    sockopt::set_tcp_keepintvl(stream, AGAIN)?;
+    sockopt::set_tcp_keepcnt(stream, TIMES)?;
+    sockopt::set_socket_keepalive(stream, true)?;
     Ok(())
 }
 
@@ -202,6 +220,18 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_silent_client_is_asked_whether_it_is_there() {
+        let socket = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(socket.local_addr().unwrap());
+        let (_client, accepted) = tokio::join!(client, socket.accept());
+        let (stream, _) = accepted.unwrap();
+        assert!(!sockopt::socket_keepalive(&stream).unwrap());
+        keep_alive(&stream).unwrap();
+        assert!(sockopt::socket_keepalive(&stream).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(60));
+    }
 
     #[test]
     fn nobody_takes_all_places() {
