@@ -72,6 +72,8 @@ impl Factors {
         let proven = so_far.and_then(|state| state.proven.first()?.subject.name());
         let known = so_far.and_then(|state| state.login.as_deref());
         let login = proven.or(answers.text("username")).or(known).or(scene.claimed);
+        // A token can come without a name, and is a guess all the same.
+        let login = login.or_else(|| answers.find("bearer").map(|_| ""));
         let Some(login) = login else { return Ok(None) };
         let Some(proof) = proof(answers) else {
             if let (Some(name), true) = (answers.text("username"), proven.is_none()) {
@@ -82,7 +84,9 @@ impl Factors {
         match guard.admit(scene, login, Some(proof.expose())) {
             Ok(mark) => Ok(Some(Guess { login: login.into(), mark })),
             Err(mut denial) => {
-                denial.claimed.get_or_insert_with(|| login.into());
+                if !login.is_empty() {
+                    denial.claimed.get_or_insert_with(|| login.into());
+                }
                 Err(Box::new(denial))
             }
         }

@@ -8,8 +8,8 @@ use crate::{Denial, Scene};
 /// offers is a guess; every guess that was admitted ends with one call of [`Guard::ended`].
 pub trait Guard: Send + Sync + 'static {
     /// Whether this guess may be made. `login` is the name that the peer claims, or has proven with an
-    /// earlier factor. `proof` is what it offers, where that is the same each time it is offered: a
-    /// password, and not a signature.
+    /// earlier factor; it is empty where a token comes without one. `proof` is what it offers, where that is
+    /// the same each time it is offered: a password, and not a signature.
     ///
     /// Gives a mark that tells equal proofs from different ones, for [`Guard::ended`].
     ///

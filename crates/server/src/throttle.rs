@@ -7,7 +7,8 @@
 //!
 //! Nobody can lock somebody else out of their own network: what comes from elsewhere is held against
 //! elsewhere. And a user who has logged in from a network of late is not refused for what others do
-//! there. The same wrong password again is one failure, for that is a mail client and not a guess.
+//! there. The same wrong password again is one failure, for that is a mail client and not a guess. A token that
+//! comes without a name is held against the address and its network alone.
 //!
 //! Whoever knows a password and guesses at the second factor is held against the user too, wherever the guesses come
 //! from: a code has six digits, and addresses are cheap. Only networks where the user is at home are free of it.
@@ -295,15 +296,21 @@ impl Throttle {
         wait(until, rules.longest).max(codes)
     }
 
-    /// How many more wrong guesses a user from an address has before there is a delay.
-    fn free(&self, key: u64, now: u64) -> usize {
+    /// How many more wrong guesses a user from an address has before there is a delay, or the address itself
+    /// where nobody is named.
+    fn free(&self, key: u64, login: &str, source: &Source, now: u64) -> usize {
         let rules = self.rules();
+        let (table, free) = match login.is_empty() {
+            true if source.is_shared(&rules.shared) => return usize::MAX,
+            true => (&self.sources, rules.address_free),
+            false => (&self.users, rules.user_free),
+        };
         let window = millis(rules.window);
-        let users = self.users.any().then(|| self.users.read());
-        let entry = users.as_ref().and_then(|users| users.get(&key));
+        let entries = table.any().then(|| table.read());
+        let entry = entries.as_ref().and_then(|entries| entries.get(&key));
         let entry = entry.filter(|entry| entry.last.saturating_add(window) >= now);
         let failures = entry.map_or(0, |entry| entry.failures);
-        usize::try_from(i64::from(rules.user_free).saturating_sub(failures)).unwrap_or(0)
+        usize::try_from(i64::from(free).saturating_sub(failures)).unwrap_or(0)
     }
 
     fn count(&self, scene: &Scene<'_>, login: &str, mark: u64) {
@@ -315,18 +322,16 @@ impl Throttle {
             Some(_) => rules.longest,
             None => rules.longest_unknown,
         };
-        {
+        if !login.is_empty() {
             let mut users = self.users.write();
             self.users.make_room(&mut users, now, window);
             let entry = users.entry(self.key(login, source.address.as_ref()));
             let entry = entry.or_insert_with(|| Entry::of(login, source.address.as_ref()));
             entry.age(now, window);
-            if mark != 0 && entry.marks.contains(&mark) {
+            if !entry.remember(mark) {
                 self.repeated.fetch_add(1, Ordering::Relaxed);
                 return;
             }
-            entry.marks.rotate_right(1);
-            entry.marks[0] = mark;
             entry.fail(now, rules.user_free, longest);
             if !scene.proven.is_empty() {
                 let entry = users.entry(self.key_anywhere(login));
@@ -351,12 +356,20 @@ impl Throttle {
             let entry = sources.entry(self.key("", Some(&network)));
             let entry = entry.or_insert_with(|| Entry::of("", Some(&network)));
             entry.age(now, window);
+            // The address comes first.
+            if login.is_empty() && Some(network) == source.address && !entry.remember(mark) {
+                self.repeated.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             entry.fail(now, free, rules.longest);
         }
         self.sources.count.store(sources.len(), Ordering::Relaxed);
     }
 
     fn right(&self, scene: &Scene<'_>, login: &str) {
+        if login.is_empty() {
+            return;
+        }
         let source = Source::of(scene.peer.remote);
         if self.users.any() {
             self.reset(self.key(login, source.address.as_ref()));
@@ -486,7 +499,7 @@ impl Guard for Throttle {
         }
         if mark != 0 {
             let key = self.key(login, source.address.as_ref());
-            if !self.flights.begin(key, mark, now, || self.free(key, now)) {
+            if !self.flights.begin(key, mark, now, || self.free(key, login, &source, now)) {
                 return refuse(SHORTEST_MS, "too many different guesses at the same time");
             }
         }
@@ -549,6 +562,16 @@ impl Entry {
     fn of(user: &str, source: Option<&IpNet>) -> Self {
         let source = source.map(shown).unwrap_or_default();
         Self { user: folded(user).into(), source: source.into(), ..Self::default() }
+    }
+
+    /// Whether this proof is another than those of late.
+    fn remember(&mut self, mark: u64) -> bool {
+        let is_new = mark == 0 || !self.marks.contains(&mark);
+        if is_new {
+            self.marks.rotate_right(1);
+            self.marks[0] = mark;
+        }
+        is_new
     }
 
     /// Forgets what is long ago.

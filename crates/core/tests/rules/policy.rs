@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use countersign::testing::StillWorld;
 use countersign::{
-    Answers, BoxExchange, Checker, CredentialKind, Denial, Earlier, Factor, Fault, Guard, GuessEnd,
-    Identity, KindSet, LoginError, Mechanism, Order, Peer, Plaintext, Policy, Portal, Question,
-    Reason, Request, Round, Rule, Scene, Step, Terms, Transport, Verified, When,
+    Answers, Bearer, BearerStore, BoxExchange, Checker, CredentialKind, Denial, Earlier, Factor,
+    Fault, Guard, GuessEnd, Identity, KindSet, Known, LoginError, Mechanism, Order, Peer,
+    Plaintext, Policy, Portal, Question, Reason, Request, Round, Rule, Scene, Secret, Step, Terms,
+    Transport, Verdict, Verified, When,
 };
 
 use crate::stage::{Person, Stage, among, ready};
@@ -416,6 +417,44 @@ fn a_guard_hears_of_every_guess_once() {
     assert_eq!(denial.retry_after, Some(Duration::from_secs(3)));
     assert_eq!(denial.claimed.as_deref(), Some("ada"));
     assert!(heard().is_empty(), "nobody was asked");
+}
+
+/// One token of ada's.
+struct Tokens;
+
+impl BearerStore for Tokens {
+    async fn check_token(
+        &self,
+        token: &Secret,
+        _: Option<&str>,
+        _: &Scene<'_>,
+    ) -> Result<Verdict, Fault> {
+        Ok(match *token == Secret::from("hers") {
+            true => Verdict::Is(Verified::vouch(Identity::named("ada"))),
+            false => Verdict::UNKNOWN,
+        })
+    }
+}
+
+#[test]
+fn a_token_that_comes_without_a_name_is_a_guess_all_the_same() {
+    let guard = Arc::new(Counting::default());
+    let portal = Portal::new(()).checked_by(Bearer::new("tokens", Tokens));
+    let portal = portal.guarded_by(guard.clone());
+    let show = |token: &'static str| {
+        let mut peer = Peer::new("test", KindSet::none().with(CredentialKind::BEARER));
+        peer.transport = Transport::Tls;
+        let request = Request::from_peer(Arc::new(peer)).by("bearer");
+        let mut known = Known::new(Answers::new().with("bearer", Secret::from(token)));
+        ready(portal.authenticate(request, &mut known, &StillWorld::default()))
+    };
+    assert!(show("hers").is_ok() && show("another").is_err());
+    let heard = std::mem::take(&mut *guard.heard.lock().unwrap());
+    assert_eq!(heard, [("".into(), GuessEnd::Granted), ("".into(), GuessEnd::Wrong)]);
+    assert_eq!(*guard.marks.lock().unwrap(), [4, 7], "what was shown");
+    *guard.shut.lock().unwrap() = true;
+    let Err(LoginError::Denied(denial)) = show("hers") else { panic!("it is shut") };
+    assert_eq!((denial.reason, denial.claimed), (Reason::Throttled, None));
 }
 
 /// A mechanism whose messages only it can read.

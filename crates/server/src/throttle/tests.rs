@@ -126,6 +126,35 @@ async fn a_wall_clock_that_steps_holds_nobody_longer_and_lets_nobody_go() {
     }
 }
 
+/// A token that comes without a name counts against where it comes from, and so does nobody's name.
+#[test]
+fn tokens_without_a_name_are_bounded_by_their_source() {
+    let mut stage = Stage::new();
+    for i in 0..20 {
+        assert_eq!(stage.wrong("", &i.to_string(), "192.0.2.1"), None, "token {i}");
+        assert_eq!(stage.wrong("", &i.to_string(), "192.0.2.1"), None, "it again");
+    }
+    assert_eq!(stage.wrong("", "one more", "192.0.2.1"), None);
+    assert_eq!(stage.wrong("", "and one", "192.0.2.1"), Some(1000));
+    assert_eq!(stage.right("", "192.0.2.1"), Some(1000), "a right one as well");
+    assert_eq!(stage.right("ada", "192.0.2.1"), Some(1000), "it is the address that waits");
+    assert_eq!(stage.right("", "198.51.100.7"), None, "elsewhere nobody does");
+    stage.wait(1000);
+    assert_eq!(stage.right("", "192.0.2.1"), None);
+    assert_eq!(stage.wrong("", "x", "192.0.2.1"), None);
+    assert_eq!(stage.right("", "192.0.2.1"), Some(2000), "a right one forgives nothing");
+    // At the same time, no more than are free, each counted as if it were wrong.
+    let begin = |n: usize| {
+        let proof = n.to_string();
+        stage.with("203.0.113.9", |scene| stage.throttle.admit(scene, "", Some(proof.as_bytes())))
+    };
+    assert_eq!((0..100).filter(|n| begin(*n).is_ok()).count(), 21);
+    // Where all come from one address it says nothing, and the users behind it are not in each other's way.
+    for i in 0..100 {
+        assert_eq!(stage.wrong("", &i.to_string(), "127.0.0.1"), None);
+    }
+}
+
 /// A slow hash takes its time: whoever sends a thousand guesses at once has no more of them looked at than
 /// whoever sends them one after the other.
 #[test]

@@ -362,3 +362,67 @@ async fn d26_the_last_message_goes_with_ok_or_is_one_more_cont() {
         }
     }
 }
+
+/// OAUTHBEARER whose message says no name: guesses are counted by where they come from, whoever they would be.
+#[tokio::test]
+async fn tokens_that_come_without_a_name_are_bounded_too() {
+    use countersign::{
+        Bearer, BearerStore, Fault, Identity, Portal, Scene, Secret, Verdict, Verified,
+    };
+    use countersign_sasl::OAuthBearer;
+    use countersign_server::realm::ServerRealm;
+
+    struct Tokens;
+
+    impl BearerStore for Tokens {
+        async fn check_token(
+            &self,
+            token: &Secret,
+            _: Option<&str>,
+            _: &Scene<'_>,
+        ) -> Result<Verdict, Fault> {
+            Ok(match *token == Secret::from("hers") {
+                true => Verdict::Is(Verified::vouch(Identity::named("ada"))),
+                false => Verdict::UNKNOWN,
+            })
+        }
+    }
+
+    let mut place = Place::new().await;
+    let engine = &place.engine;
+    let portal = Portal::new(ServerRealm::new(engine.store.clone(), engine.world, 3600))
+        .checked_by(Bearer::new("tokens", Tokens))
+        .carried_by(OAuthBearer::new())
+        .guarded_by(engine.throttle.clone());
+    engine.portal.store(portal.into());
+    let mechanisms = vec![Announced::named("OAUTHBEARER").unwrap()];
+    place.serve_dovecot(DovecotOptions { mechanisms, ..Default::default() });
+    let mut client = place.client().await;
+    let mut id = 0;
+    let mut show = async |token: &str, from: &str| {
+        id += 1;
+        let message = b64(format!("n,,\u{1}auth=Bearer {token}\u{1}\u{1}"));
+        let line = format!(
+            "AUTH\t{id}\tOAUTHBEARER\tservice=imap\tsecured=tls\trip={from}\tresp={message}"
+        );
+        let answer = client.ask(&line).await;
+        // What is wrong with it is told, and whoever leaves then has guessed all the same.
+        if answer.starts_with("CONT") {
+            client.send(format!("CANCEL\t{id}\n")).await;
+            return "wrong".to_owned();
+        }
+        answer
+            .split('\t')
+            .filter(|field| field.parse::<u32>().is_err())
+            .collect::<Vec<_>>()
+            .join(" ")
+    };
+    for guess in 0..21 {
+        assert_eq!(show(&format!("guess{guess}"), "192.0.2.7").await, "wrong", "guess {guess}");
+    }
+    for token in ["another", "hers"] {
+        let answer = show(token, "192.0.2.7").await;
+        assert!(answer.starts_with("FAIL") && answer.contains("temp"), "{token}: {answer}");
+    }
+    assert_eq!(show("hers", "198.51.100.7").await, "OK user=ada", "from elsewhere");
+}
