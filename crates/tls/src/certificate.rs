@@ -1,5 +1,5 @@
-//! The little that has to be known of our own certificate (RFC 5280): how long it is valid, and which hash
-//! its signature has.
+//! The little that has to be known of a certificate (RFC 5280): how long ours is valid and which hash its signature has,
+//! and whom a client's is for.
 
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256, Sha384, Sha512};
@@ -22,11 +22,17 @@ enum SignatureHash {
 }
 
 const SEQUENCE: u8 = 0x30;
+const SET: u8 = 0x31;
 const OID: u8 = 0x06;
 const INTEGER: u8 = 0x02;
 const VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
+const UTF8: u8 = 0x0c;
+const PRINTABLE: u8 = 0x13;
+
+/// Content of the object identifier of a common name (RFC 5280, appendix A.1).
+const COMMON_NAME: &[u8] = &[0x55, 4, 3];
 
 /// Content of the object identifiers of signatures with a hash (RFC 8017, RFC 5758). MD5 and SHA-1 count as
 /// SHA-256 (RFC 5929, section 4.1). Others (Ed25519, RSASSA-PSS) have none, or not in their name.
@@ -44,15 +50,7 @@ const HASHES: [(&[u8], SignatureHash); 8] = [
 impl Certificate {
     /// Reads a certificate; `None` if it is none.
     pub(crate) fn read(der: &CertificateDer<'_>) -> Option<Self> {
-        let (certificate, _) = element(der, SEQUENCE)?;
-        let (mut signed, _) = element(certificate, SEQUENCE)?;
-        if let Some((_, rest)) = element(signed, VERSION) {
-            signed = rest;
-        }
-        let (_serial, rest) = element(signed, INTEGER)?;
-        let (algorithm, rest) = element(rest, SEQUENCE)?;
-        let (_issuer, rest) = element(rest, SEQUENCE)?;
-        let (validity, _) = element(rest, SEQUENCE)?;
+        let (algorithm, validity, _) = parts(der)?;
         let (not_before, rest) = time(validity)?;
         let (not_after, _) = time(rest)?;
         let (oid, _) = element(algorithm, OID)?;
@@ -68,6 +66,44 @@ impl Certificate {
             SignatureHash::Sha512 => Sha512::digest(der).to_vec(),
         })
     }
+}
+
+/// The common name of whom a certificate is for, if there is one and no more.
+pub(crate) fn common_name<'a>(der: &'a CertificateDer<'_>) -> Option<&'a str> {
+    let (_, _, mut subject) = parts(der)?;
+    let mut found = None;
+    while !subject.is_empty() {
+        let (mut set, rest) = element(subject, SET)?;
+        subject = rest;
+        while !set.is_empty() {
+            let (part, rest) = element(set, SEQUENCE)?;
+            set = rest;
+            let (oid, value) = element(part, OID)?;
+            if oid != COMMON_NAME {
+                continue;
+            }
+            let (text, _) = element(value, UTF8).or_else(|| element(value, PRINTABLE))?;
+            if found.replace(std::str::from_utf8(text).ok()?).is_some() {
+                return None;
+            }
+        }
+    }
+    found
+}
+
+/// The algorithm of its signature, its validity, and its subject (RFC 5280, section 4.1).
+fn parts(der: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
+    let (certificate, _) = element(der, SEQUENCE)?;
+    let (mut signed, _) = element(certificate, SEQUENCE)?;
+    if let Some((_, rest)) = element(signed, VERSION) {
+        signed = rest;
+    }
+    let (_serial, rest) = element(signed, INTEGER)?;
+    let (algorithm, rest) = element(rest, SEQUENCE)?;
+    let (_issuer, rest) = element(rest, SEQUENCE)?;
+    let (validity, rest) = element(rest, SEQUENCE)?;
+    let (subject, _) = element(rest, SEQUENCE)?;
+    Some((algorithm, validity, subject))
 }
 
 /// The content of the first element, if it has this tag, and what follows it (X.690, definite lengths).
@@ -123,6 +159,28 @@ mod tests {
         assert_eq!(certificate.not_before, 946_598_400);
         assert_eq!(certificate.not_after, 2_556_144_000);
         assert_eq!(certificate.hash(&der), Some(Sha256::digest(&der).to_vec()));
+    }
+
+    #[test]
+    fn the_name_is_the_common_name_of_whom_it_is_for() {
+        use rcgen::{DistinguishedName, DnType};
+
+        let named = |names: &[(DnType, &str)]| {
+            let der = made(|params| {
+                params.distinguished_name = DistinguishedName::new();
+                for (kind, name) in names {
+                    params.distinguished_name.push(kind.clone(), *name);
+                }
+            });
+            common_name(&der).map(str::to_owned)
+        };
+        let organization = (DnType::OrganizationName, "Engines");
+        let ada = (DnType::CommonName, "ada l\u{f6}ve");
+        assert_eq!(named(&[organization.clone(), ada.clone()]).as_deref(), Some("ada l\u{f6}ve"));
+        assert_eq!(named(&[organization]), None);
+        // The same identifier once more, by its number.
+        let again = (DnType::CustomDnType(vec![2, 5, 4, 3]), "root");
+        assert_eq!(named(&[ada, again]), None, "which of them?");
     }
 
     #[test]

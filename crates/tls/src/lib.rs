@@ -1,5 +1,5 @@
-//! TLS of a server: a certificate with its key, the server's side of the handshake, and the channel bindings that tie a
-//! login to the connection that it is on.
+//! TLS of a server: a certificate with its key, the server's side of the handshake, the channel bindings that tie a
+//! login to the connection that it is on, and certificates of clients.
 //!
 //! ```no_run
 //! # async fn example(stream: tokio::net::TcpStream) -> Result<(), Box<dyn std::error::Error>> {
@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod certificate;
+mod client;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,7 +25,7 @@ use std::time::Duration;
 
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::ResolvesServerCert;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ProtocolVersion, ServerConfig};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,6 +33,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::certificate::Certificate;
+
+pub use client::ClientCertificate;
 
 /// From the connection to the end of the handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -72,6 +75,29 @@ impl Pair {
     ///
     /// Which file is wrong, and what is.
     pub fn read(files: &TlsFiles, protocols: &[&[u8]]) -> Result<Self, TlsError> {
+        Self::made(files, protocols, None)
+    }
+
+    /// The same, for clients that may show a certificate which one of `authorities` (a PEM file) vouches for, and
+    /// need not: see [`ClientCertificate::of`]. One that nobody vouches for ends the handshake. Nothing asks
+    /// whether one was revoked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pair::read`].
+    pub fn read_for_clients(
+        files: &TlsFiles,
+        protocols: &[&[u8]],
+        authorities: &Path,
+    ) -> Result<Self, TlsError> {
+        Self::made(files, protocols, Some(authorities))
+    }
+
+    fn made(
+        files: &TlsFiles,
+        protocols: &[&[u8]],
+        authorities: Option<&Path>,
+    ) -> Result<Self, TlsError> {
         let chain = certificates(&files.certificate)?;
         let fail = |path: &Path, what: String| TlsError { path: path.to_owned(), what };
         let certificate =
@@ -90,11 +116,15 @@ impl Pair {
             }
             error => fail(&files.key, format!("the key cannot be used: {error}")),
         })?;
+        let clients = match authorities {
+            Some(path) => client::verifier(path, &provider)?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
         let resolver: Arc<dyn ResolvesServerCert> = Arc::new(SingleCertAndKey::from(certified));
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| fail(&files.certificate, error.to_string()))?
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_cert_resolver(resolver);
         config.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
         Ok(Self { config: Arc::new(config), certificate, end_point })
