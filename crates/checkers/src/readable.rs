@@ -16,6 +16,7 @@ pub(crate) const MECHANISMS: &[&str] = &[
     "CRAM-MD5",
     "APOP",
     "DIGEST",
+    "EXTERNAL",
 ];
 
 /// The checker of that name over a store of passwords: the mechanism `password`, and all that need the
@@ -31,6 +32,7 @@ pub(crate) fn checker<S: PasswordStore + TextStore>(
         .by_cram_md5()
         .by_apop()
         .by_derived_digest()
+        .by_external()
 }
 
 #[cfg(test)]

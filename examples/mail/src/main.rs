@@ -6,16 +6,16 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use countersign::{Mechanism, Plaintext, Policy, Portal, Realm, Terms, Transport};
+use countersign::{Mechanism, Plaintext, Policy, Portal, Realm, Terms};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
 use countersign_example_mail::imap::{self, ImapMailbox};
 use countersign_example_mail::place::{self, Pattern, Places};
 use countersign_example_mail::pop3::{self, Pop3Mailbox};
 use countersign_example_mail::realm::Maildirs;
 use countersign_example_mail::server::{Limits, Server, listen};
-use countersign_example_mail::tls::Tls;
 use countersign_example_mail::wire::Wire;
-use countersign_sasl::{Login, Plain};
+use countersign_sasl::{Login, OAuthBearer, Plain, XOAuth2};
+use countersign_tls::{Pair, TlsFiles};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -54,6 +54,12 @@ struct Args {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Certificates (PEM) that vouch for those of clients: whoever shows one may log in by EXTERNAL, as its common name
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    client_ca: Option<PathBuf>,
+    /// The Maildir that visitors without a name may read (--auth anonymous)
+    #[arg(long, value_name = "PATH")]
+    visitors: Option<PathBuf>,
     /// Where passwords may cross the network readable
     #[arg(long, value_name = "WHERE", default_value = "secured")]
     plaintext: Where,
@@ -97,7 +103,13 @@ async fn run(args: Args) -> Result<(), String> {
         None if args.mail.starts_with('{') => Places::Pattern(Pattern::parse(&args.mail)?),
         None => Places::Pattern(Pattern::parse(&folder.to_string_lossy())?),
     };
-    let mail = Arc::new(Maildirs::new(places));
+    let mail = Maildirs::new(places);
+    let mail = Arc::new(match &args.visitors {
+        Some(place) => {
+            mail.visited(std::path::absolute(place).map_err(|e| format!("--visitors: {e}"))?)
+        }
+        None => mail,
+    });
     let plaintext = match args.plaintext {
         Where::Always => Plaintext::Always,
         Where::Secured => Plaintext::Secured,
@@ -105,11 +117,34 @@ async fn run(args: Args) -> Result<(), String> {
     };
     let terms = Terms { plaintext: Some(plaintext), ..Terms::default() };
     // One portal for each protocol before the same realm: the same checkers, the same policy.
-    let portal = Portal::new(Arc::clone(&mail)).carried_by(Plain).carried_by(Login);
+    let portal = Portal::new(Arc::clone(&mail))
+        .carried_by(Plain)
+        .carried_by(Login)
+        .carried_by(OAuthBearer::new())
+        .carried_by(XOAuth2::new());
     let portal = checkers.into_iter().fold(portal, Portal::checked_by_shared);
     let portal = portal.under(Policy::of(terms));
-    let tls = match args.tls_cert.as_deref().zip(args.tls_key.as_deref()) {
-        Some((chain, key)) => Some(Arc::new(Tls::load(chain, key)?)),
+    match (portal.offers("ANONYMOUS"), &args.visitors) {
+        (true, None) => {
+            return Err(
+                "--auth anonymous: say with --visitors PATH what those without a name may read"
+                    .into(),
+            );
+        }
+        (false, Some(_)) => {
+            return Err("--visitors: nobody comes in without a name; add --auth anonymous".into());
+        }
+        _ => {}
+    }
+    let tls = match args.tls_cert.zip(args.tls_key) {
+        Some((certificate, key)) => {
+            let files = TlsFiles { certificate, key };
+            let pair = match &args.client_ca {
+                Some(authorities) => Pair::read_for_clients(&files, &[], authorities),
+                None => Pair::read(&files, &[]),
+            };
+            Some(Arc::new(pair.map_err(|error| error.to_string())?))
+        }
         None => None,
     };
     let (stop, stopped) = watch::channel(false);
@@ -233,9 +268,8 @@ async fn welcome<R: Realm<Pop3Mailbox> + Realm<ImapMailbox>>(
         return Some((wire, peer));
     }
     match wire.secure(server.tls.as_deref()?).await {
-        Ok((wire, bindings)) => {
-            peer.transport = Transport::Tls;
-            peer.more.channel_bindings = bindings;
+        Ok((wire, channel)) => {
+            channel.tell(&mut peer);
             Some((wire, peer))
         }
         Err(error) => {

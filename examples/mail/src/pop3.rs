@@ -128,10 +128,9 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
 
     async fn secure(self) -> Result<Self, Over> {
         let Some(tls) = &self.server.tls else { return Err(Over) };
-        let (wire, bindings) = self.wire.secure(tls).await?;
+        let (wire, channel) = self.wire.secure(tls).await?;
         let mut peer = Arc::unwrap_or_clone(self.peer);
-        peer.transport = Transport::Tls;
-        peer.more.channel_bindings = bindings;
+        channel.tell(&mut peer);
         // What was said before counts for nothing now (RFC 2595, section 4).
         Ok(Self { wire, peer: Arc::new(peer), ..self })
     }

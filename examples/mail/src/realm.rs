@@ -2,6 +2,7 @@
 
 mod drop;
 mod folders;
+mod visitors;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -9,17 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign::{
-    Denial, Identity, Loan, Logout, MindLimits, Minds, Realm, Reason, Session, Told, Verified,
+    Denial, Identity, Loan, Logout, MindLimits, Minds, Realm, Reason, Session, Subject, Told,
+    Verified,
 };
 use tokio::sync::watch;
 
-use crate::imap::ImapMailbox;
+use crate::imap::{ImapMailbox, Mailbox};
 use crate::maildir::{self, Maildir, Stamp};
 use crate::notice::{Notice, Teller};
 use crate::place::Places;
 use crate::pop3::Pop3Mailbox;
 use drop::MaildirDrop;
 use folders::Folders;
+use visitors::Visited;
 
 /// How often is looked whether something came.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -28,6 +31,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Maildirs {
     places: Places,
+    visitors: Option<PathBuf>,
     minds: Arc<Minds<Lent>>,
 }
 
@@ -52,7 +56,13 @@ impl Maildirs {
     /// Maildirs in these places.
     pub fn new(places: Places) -> Self {
         let limits = MindLimits { each: 20, all: 10_000 };
-        Self { places, minds: Arc::new(Minds::new(limits)) }
+        Self { places, visitors: None, minds: Arc::new(Minds::new(limits)) }
+    }
+
+    /// With a Maildir for visitors without a name, who read it and change nothing. Without one they have none.
+    #[must_use]
+    pub fn visited(self, place: impl Into<PathBuf>) -> Self {
+        Self { visitors: Some(place.into()), ..self }
     }
 
     /// Says something to everybody who is there, or to one subject. Gives how many heard.
@@ -102,8 +112,12 @@ impl Maildirs {
         });
     }
 
-    async fn open(&self, who: &Identity) -> Result<PathBuf, Denial> {
-        self.places.of(who).await
+    /// Where their mail is, and whether it is theirs: of visitors it is not.
+    async fn open(&self, who: &Identity) -> Result<(PathBuf, bool), Denial> {
+        match (&who.subject, &self.visitors) {
+            (Subject::Anonymous, Some(place)) => Ok((place.clone(), false)),
+            _ => Ok((self.places.of(who).await?, true)),
+        }
     }
 
     fn lend(&self, who: &Identity, lent: Lent) -> Result<Loan<Lent>, Denial> {
@@ -119,9 +133,9 @@ impl Realm<Pop3Mailbox> for Maildirs {
         who: &Verified<Identity>,
         mind: Teller,
     ) -> Result<Session<Pop3Mailbox>, Denial> {
-        let place = self.open(who).await?;
+        let (place, owned) = self.open(who).await?;
         let loan = self.lend(who, Lent { teller: mind, watch: Watch::default() })?;
-        let maildrop = MaildirDrop::new(place, loan);
+        let maildrop = MaildirDrop::new(place, owned, loan);
         Ok(Session::<Pop3Mailbox>::new(Box::new(maildrop)).at_logout(farewell(who, "pop3")))
     }
 }
@@ -132,7 +146,7 @@ impl Realm<ImapMailbox> for Maildirs {
         who: &Verified<Identity>,
         mind: Teller,
     ) -> Result<Session<ImapMailbox>, Denial> {
-        let place = self.open(who).await?;
+        let (place, owned) = self.open(who).await?;
         let inbox = tokio::task::spawn_blocking(move || Maildir::open(place)).await;
         let inbox = inbox.map_err(std::io::Error::other).and_then(|opened| opened);
         let inbox = inbox.map_err(|error| {
@@ -142,7 +156,11 @@ impl Realm<ImapMailbox> for Maildirs {
         let watch = Watch::default();
         let loan = self.lend(who, Lent { teller: mind, watch: watch.clone() })?;
         let folders = Folders::new(inbox, watch, loan);
-        Ok(Session::<ImapMailbox>::new(Box::new(folders)).at_logout(farewell(who, "imap")))
+        let mailbox: Box<dyn Mailbox> = match owned {
+            true => Box::new(folders),
+            false => Box::new(Visited(folders)),
+        };
+        Ok(Session::<ImapMailbox>::new(mailbox).at_logout(farewell(who, "imap")))
     }
 }
 

@@ -7,12 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Peer, Portal, Transport, World};
+use countersign_tls::Pair;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
-
-use crate::tls::Tls;
 
 /// All that a protocol has: one portal, and what connections need.
 pub struct Server<R> {
@@ -21,7 +20,7 @@ pub struct Server<R> {
     /// Clocks and entropy.
     pub world: Arc<dyn World>,
     /// TLS, if there is a certificate.
-    pub tls: Option<Arc<Tls>>,
+    pub tls: Option<Arc<Pair>>,
     /// The name that this host goes by in greetings.
     pub host: String,
     /// How much, and how long.

@@ -3,11 +3,12 @@
 use std::io;
 use std::time::Duration;
 
+use countersign_tls::{ClientCertificate, Pair};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::tls::{Bindings, Tls};
+use crate::tls::Channel;
 
 /// What a connection goes through.
 pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
@@ -162,12 +163,13 @@ impl Wire {
     ///
     /// When the handshake comes to nothing, or the peer had gone on before it: what somebody in the middle puts
     /// there must not count as said in TLS (CVE-2011-0411).
-    pub async fn secure(self, tls: &Tls) -> io::Result<(Self, Bindings)> {
+    pub async fn secure(self, tls: &Pair) -> io::Result<(Self, Channel)> {
         if self.has_more() {
             return Err(io::Error::other("the client went on before TLS"));
         }
         let (stream, bindings) = tls.accept(self.stream).await?;
-        Ok((Self::new(stream), bindings))
+        let client = ClientCertificate::of(&stream);
+        Ok((Self::new(stream), Channel { bindings, client }))
     }
 
     /// Ends what we say, in good order.

@@ -18,10 +18,9 @@ impl<R: Realm<ImapMailbox>> Connection<'_, R> {
         let Some(tls) = &self.server.tls else { return Err(Over) };
         self.say(&format!("{tag} OK Begin TLS"));
         self.wire.flush().await?;
-        let (wire, bindings) = self.wire.secure(tls).await?;
+        let (wire, channel) = self.wire.secure(tls).await?;
         let mut peer = Arc::unwrap_or_clone(self.peer);
-        peer.transport = Transport::Tls;
-        peer.more.channel_bindings = bindings;
+        channel.tell(&mut peer);
         Ok(Self { wire, peer: Arc::new(peer), ..self })
     }
 

@@ -162,6 +162,7 @@ pub(super) fn error_words(error: &io::Error) -> String {
         io::ErrorKind::NotFound => "[NONEXISTENT] There is no such folder",
         io::ErrorKind::AlreadyExists => "[ALREADYEXISTS] There is one of that name",
         io::ErrorKind::InvalidInput => "[CANNOT] A folder cannot have that name",
+        io::ErrorKind::ReadOnlyFilesystem => "[NOPERM] Only to be read",
         io::ErrorKind::QuotaExceeded | io::ErrorKind::StorageFull => "[OVERQUOTA] There is no room",
         _ => {
             tracing::error!("a mailbox: {error}");

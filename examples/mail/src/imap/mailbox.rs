@@ -64,6 +64,12 @@ pub struct Letter {
 /// cannot be, is [`NotFound`](std::io::ErrorKind::NotFound), and
 /// [`InvalidInput`](std::io::ErrorKind::InvalidInput) when it is to be made.
 pub trait Mailbox: Send + Sync {
+    /// Whether anything may be changed. Where not, folders are selected to be looked at, and what would change
+    /// something is [`ReadOnlyFilesystem`](std::io::ErrorKind::ReadOnlyFilesystem).
+    fn may_change(&self) -> bool {
+        true
+    }
+
     /// The names of all folders but `INBOX`, in order.
     ///
     /// # Errors

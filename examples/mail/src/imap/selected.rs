@@ -110,6 +110,7 @@ impl<R: Realm<ImapMailbox>> Connection<'_, R> {
         self.selected = None;
         let Some(mail) = &self.mail else { return Done::Bad("Log in first") };
         let folder = name_of(name);
+        let read_only = read_only || !mail.avatar().may_change();
         let look = if read_only { Look::Read } else { Look::Take };
         let listed = mail.avatar().list(folder.clone(), look);
         let listing = match listed.await {

@@ -103,6 +103,43 @@ impl Stage {
     }
 }
 
+/// Nobody in particular reads what visitors may read, and changes nothing of it.
+#[tokio::test]
+async fn visitors_read_and_change_nothing() {
+    let mut stage = Stage::new();
+    let place = stage.folder.path().join("ada");
+    let pattern = Pattern::parse(stage.folder.path().to_str().unwrap()).unwrap();
+    let mail = Arc::new(Maildirs::new(Places::Pattern(pattern)).visited(place));
+    let server = Arc::get_mut(&mut stage.server).unwrap();
+    let portal = Portal::new(mail).checked_by(countersign_sasl::Anonymous::new("guests"));
+    server.portal = portal;
+    let mut client = stage.client();
+    let greeting = client.asks("a CAPABILITY").await;
+    assert!(
+        greeting.contains("AUTH=ANONYMOUS") && greeting.contains("LOGINDISABLED"),
+        "{greeting}"
+    );
+    assert!(client.asks("b AUTHENTICATE ANONYMOUS c2lyaGM=").await.contains("b OK"));
+    assert!(client.asks("c SELECT INBOX").await.contains("c OK [READ-ONLY]"));
+    assert!(client.asks("d FETCH 1 BODY[]").await.contains("The first"));
+    for refused in [
+        "e STORE 1 FLAGS (\\Deleted)",
+        "e CREATE Mine",
+        "e DELETE Mine",
+        "e RENAME INBOX Mine",
+        "e COPY 1 INBOX",
+        "e MOVE 1 INBOX",
+    ] {
+        let heard = client.asks(refused).await;
+        assert!(heard.contains("e NO"), "{refused}: {heard}");
+    }
+    client.says("f APPEND INBOX {3+}\r\nabc\r\n").await;
+    let heard = client.hears("f ").await;
+    assert!(heard.contains("NO [NOPERM]"), "{heard}");
+    let left = std::fs::read_dir(stage.maildir().join("new")).unwrap().count();
+    assert_eq!(left, 2, "and what is new is new for whose it is");
+}
+
 impl Client {
     async fn says(&mut self, text: &str) {
         self.there.write_all(text.as_bytes()).await.unwrap();

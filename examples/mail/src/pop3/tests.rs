@@ -12,6 +12,7 @@ use countersign::{
     Reason, Secret, Terms, TextStore, Verdict, Verified,
 };
 use countersign_sasl::{Decoys, Login, Plain, ScramHash, Stored};
+use countersign_tls::{Pair, TlsFiles};
 use hmac::{Hmac, KeyInit, Mac};
 use md5::{Digest, Md5};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -151,7 +152,7 @@ impl Stage {
         portal: Portal<Post>,
         log: Arc<Log>,
         world: Arc<StillWorld>,
-        tls: Option<Arc<crate::tls::Tls>>,
+        tls: Option<Arc<Pair>>,
     ) -> Self {
         let (stop, stopped) = watch::channel(false);
         let server = Server {
@@ -429,15 +430,126 @@ async fn whatever_the_checkers_offer_is_offered() {
     assert_eq!(counts(&log), (1, 1));
 }
 
+/// A certificate of the server, and one that vouches for clients.
+struct Site {
+    folder: tempfile::TempDir,
+    certificate: rustls::pki_types::CertificateDer<'static>,
+    ca: rcgen::CertifiedIssuer<'static, rcgen::KeyPair>,
+}
+
+impl Site {
+    fn new() -> Self {
+        let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let ca = rcgen::CertifiedIssuer::self_signed(params, key).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            ("chain.pem", made.cert.pem()),
+            ("key.pem", made.signing_key.serialize_pem()),
+            ("ca.pem", ca.pem()),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        Self { folder, certificate: made.cert.der().clone(), ca }
+    }
+
+    fn tls(&self, for_clients: bool) -> Arc<Pair> {
+        let [certificate, key, ca] =
+            ["chain.pem", "key.pem", "ca.pem"].map(|name| self.folder.path().join(name));
+        let files = TlsFiles { certificate, key };
+        let pair = match for_clients {
+            true => Pair::read_for_clients(&files, &[], &ca),
+            false => Pair::read(&files, &[]),
+        };
+        Arc::new(pair.unwrap())
+    }
+
+    /// Says something in TLS, with a certificate for this common name; what is heard until the end.
+    async fn says_in_tls(
+        &self,
+        there: DuplexStream,
+        shows: Option<(&str, &Self)>,
+        text: &str,
+    ) -> io::Result<String> {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(self.certificate.clone()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots);
+        let config = match shows {
+            None => config.with_no_client_auth(),
+            Some((name, by)) => {
+                let mut params = rcgen::CertificateParams::new(vec![]).unwrap();
+                params.distinguished_name = rcgen::DistinguishedName::new();
+                params.distinguished_name.push(rcgen::DnType::CommonName, name);
+                let key = rcgen::KeyPair::generate().unwrap();
+                let made = params.signed_by(&key, &by.ca).unwrap();
+                let key = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+                config.with_client_auth_cert(vec![made.der().clone()], key.into()).unwrap()
+            }
+        };
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let mut secure = connector.connect("localhost".try_into().unwrap(), there).await?;
+        secure.write_all(text.as_bytes()).await?;
+        let mut heard = Vec::new();
+        // However TLS is ended: what was said is what counts.
+        let ended = secure.read_to_end(&mut heard).await;
+        match heard.is_empty() {
+            true => Err(ended.err().unwrap_or_else(|| io::ErrorKind::UnexpectedEof.into())),
+            false => Ok(String::from_utf8(heard).unwrap()),
+        }
+    }
+}
+
+/// Whom a certificate is for logs in without a word, and as nobody else.
+#[tokio::test]
+async fn a_clients_certificate_says_who_is_there() {
+    let (site, elsewhere) = (Site::new(), Site::new());
+    let tls = site.tls(true);
+    let stage = || {
+        let log = Arc::new(Log::default());
+        let stored = Stored::new("texts", Texts, Decoys::new(Secret::from("a key")));
+        let portal = Portal::new(Post(Arc::clone(&log))).checked_by(stored.by_external());
+        Stage::over(portal, log, Arc::default(), Some(Arc::clone(&tls)))
+    };
+    let says = async |shows: Option<(&str, &Site)>, text: &str| {
+        let mut client = stage();
+        client.hears("\r\n").await;
+        client.there.write_all(b"STLS\r\n").await.unwrap();
+        client.hears("Begin TLS\r\n").await;
+        let heard = site.says_in_tls(client.there, shows, text).await;
+        client.served.await.unwrap();
+        (heard, counts(&client.log))
+    };
+    let (heard, logins) = says(Some(("ada", &site)), "CAPA\r\nAUTH EXTERNAL =\r\nQUIT\r\n").await;
+    let heard = heard.unwrap();
+    assert!(heard.contains("\r\nSASL EXTERNAL\r\n"), "{heard}");
+    assert!(heard.contains("+OK Authentication succeeded") && logins == (1, 1), "{heard}");
+    let named = format!("AUTH EXTERNAL {}\r\nQUIT\r\n", BASE64_STANDARD.encode("ada"));
+    assert_eq!(says(Some(("ada", &site)), &named).await.1, (1, 1));
+    let other = format!("AUTH EXTERNAL {}\r\nQUIT\r\n", BASE64_STANDARD.encode("bob"));
+    let (heard, logins) = says(Some(("ada", &site)), &other).await;
+    assert!(heard.unwrap().contains("-ERR [AUTH]") && logins == (0, 0), "to act as another");
+    let asks = "CAPA\r\nAUTH EXTERNAL =\r\nQUIT\r\n";
+    let (heard, logins) = says(Some(("nobody", &site)), asks).await;
+    assert!(heard.unwrap().contains("-ERR [AUTH]") && logins == (0, 0), "not in the directory");
+    let (heard, logins) = says(None, asks).await;
+    let heard = heard.unwrap();
+    assert!(!heard.contains("SASL") && heard.contains("-ERR [AUTH]"), "without one: {heard}");
+    assert_eq!(logins, (0, 0));
+    let (heard, logins) = says(Some(("ada", &elsewhere)), asks).await;
+    assert!(heard.is_err() && logins == (0, 0), "somebody else vouches: {heard:?}");
+}
+
 /// What was said before TLS counts for nothing in it, and what binds to it is offered in it.
 #[tokio::test]
 async fn tls_from_the_middle_on() {
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let (chain, key) = (folder.path().join("chain.pem"), folder.path().join("key.pem"));
-    std::fs::write(&chain, made.cert.pem()).unwrap();
-    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    let tls = Arc::new(crate::tls::Tls::load(&chain, &key).unwrap());
+    let site = Site::new();
+    let tls = site.tls(false);
     let stage = || {
         let log = Arc::new(Log::default());
         let decoys = Decoys::new(Secret::from("a key"));
@@ -451,21 +563,7 @@ async fn tls_from_the_middle_on() {
     assert!(before.contains("\r\nSTLS\r\n") && !before.contains("PLUS"), "{before}");
     client.there.write_all(b"STLS\r\n").await.unwrap();
     client.hears("Begin TLS\r\n").await;
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-    let name = "localhost".try_into().unwrap();
-    let mut secure = connector.connect(name, client.there).await.unwrap();
-    secure.write_all(b"CAPA\r\nQUIT\r\n").await.unwrap();
-    let mut heard = String::new();
-    // However TLS is ended: what was said is what counts.
-    let _ = secure.read_to_string(&mut heard).await;
+    let heard = site.says_in_tls(client.there, None, "CAPA\r\nQUIT\r\n").await.unwrap();
     assert!(heard.contains("\r\nSASL SCRAM-SHA-256-PLUS SCRAM-SHA-256\r\n"), "{heard}");
     assert!(!heard.contains("STLS") && heard.ends_with("+OK Bye\r\n"), "{heard}");
     client.served.await.unwrap();

@@ -55,6 +55,9 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
         let text = self.news().unwrap_or_else(|| "Bye".into());
         match removed {
             Ok(()) => self.say(&format!("+OK {text}")),
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                self.say("-ERR [SYS/PERM] Only to be read: nothing was removed");
+            }
             Err(error) => {
                 tracing::error!("messages cannot be removed: {error}");
                 self.say("-ERR [SYS/TEMP] Some deleted messages were not removed");

@@ -12,6 +12,8 @@ use crate::pop3::{Letter, Maildrop, Work};
 
 pub(super) struct MaildirDrop {
     place: PathBuf,
+    /// Whose it is takes it for themselves, and may remove from it.
+    owned: bool,
     opened: Option<Opened>,
     _loan: Loan<Lent>,
 }
@@ -19,12 +21,12 @@ pub(super) struct MaildirDrop {
 struct Opened {
     maildir: Arc<Maildir>,
     uids: Vec<u32>,
-    _hold: Hold,
+    _hold: Option<Hold>,
 }
 
 impl MaildirDrop {
-    pub(super) fn new(place: PathBuf, loan: Loan<Lent>) -> Self {
-        Self { place, opened: None, _loan: loan }
+    pub(super) fn new(place: PathBuf, owned: bool, loan: Loan<Lent>) -> Self {
+        Self { place, owned, opened: None, _loan: loan }
     }
 
     fn message(&self, index: usize) -> io::Result<(Arc<Maildir>, u32)> {
@@ -36,11 +38,14 @@ impl MaildirDrop {
 
 impl Maildrop for MaildirDrop {
     fn open(&mut self) -> Work<'_, Vec<Letter>> {
-        let place = self.place.clone();
+        let (place, owned) = (self.place.clone(), self.owned);
         Box::pin(async move {
             let (opened, letters) = blocking(move || {
                 let maildir = Maildir::open(place)?;
-                let hold = maildir.hold()?.ok_or(io::ErrorKind::ResourceBusy)?;
+                let hold = match owned {
+                    true => Some(maildir.hold()?.ok_or(io::ErrorKind::ResourceBusy)?),
+                    false => None,
+                };
                 let listing = maildir.list(false)?;
                 let letter = |message: &crate::maildir::Message| Letter {
                     size: message.size.into(),
@@ -66,10 +71,14 @@ impl Maildrop for MaildirDrop {
     }
 
     fn remove(&mut self, indices: Vec<usize>) -> Work<'_, ()> {
+        let owned = self.owned;
         let messages: io::Result<Vec<_>> = indices.into_iter().map(|i| self.message(i)).collect();
         Box::pin(async move {
             let messages = messages?;
             let Some((maildir, _)) = messages.first() else { return Ok(()) };
+            if !owned {
+                return Err(io::ErrorKind::ReadOnlyFilesystem.into());
+            }
             let maildir = Arc::clone(maildir);
             let uids = messages.into_iter().map(|(_, uid)| uid).collect::<Vec<_>>();
             // One that somebody else has removed is removed.
