@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use countersign::{
-    Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, Identity, KindSet,
-    Mechanism, Reason, Scene, Step, Verified, not_offered,
+    Answers, BoxExchange, Checker, Denial, Exchange, Fault, Identity, Mechanism, Reason, Scene,
+    Step, Verified, not_offered,
 };
 
 use crate::carried;
@@ -31,12 +31,7 @@ impl Anonymous {
 }
 
 /// The description of the mechanism.
-pub static ANONYMOUS: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
-    name: "ANONYMOUS".into(),
-    asks: KindSet::none().with(CredentialKind::Token),
-    needs: &[],
-    plaintext: false,
-});
+pub static ANONYMOUS: LazyLock<Mechanism> = LazyLock::new(|| carried::mechanism("ANONYMOUS", &[]));
 
 impl Checker for Anonymous {
     fn name(&self) -> &str {

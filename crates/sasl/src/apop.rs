@@ -3,20 +3,15 @@
 use std::sync::{Arc, LazyLock};
 
 use countersign::{
-    Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, KindSet, Mechanism, Need,
-    Reason, Scene, Step, TextStore,
+    Answers, BoxExchange, Denial, Exchange, Fault, Mechanism, Need, Reason, Scene, Step, TextStore,
 };
 use md5::{Digest, Md5};
 
 use crate::{Decoys, carried, text};
 
 /// The description of the mechanism.
-pub static APOP: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
-    name: "APOP".into(),
-    asks: KindSet::none().with(CredentialKind::Token),
-    needs: &[Need::PasswordText],
-    plaintext: false,
-});
+pub static APOP: LazyLock<Mechanism> =
+    LazyLock::new(|| carried::mechanism("APOP", &[Need::PasswordText]));
 
 /// The server's side of APOP.
 ///
@@ -37,23 +32,17 @@ impl<S: TextStore> Apop<S> {
 }
 
 impl<S: TextStore> Exchange for Apop<S> {
-    async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+    async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
         let Some(greeting) = scene.peer.more.greeting.as_deref().filter(|text| !text.is_empty())
         else {
             let detail = "the greeting of this connection held no timestamp";
             return Ok(Step::Deny(Denial::new(Reason::Unsupported).because(detail)));
         };
-        if !std::mem::replace(&mut self.asked, true) {
-            return Ok(Step::Ask(carried::round_with(Some(greeting.as_bytes()))));
-        }
-        let token = match carried::token(&mut answers) {
-            Ok(token) => token,
-            Err(denial) => return Ok(Step::Deny(denial)),
-        };
-        let claimed = scene.claimed.unwrap_or_default();
-        let name = match carried::name(claimed.as_bytes(), "the user name") {
-            Ok(name) => name,
-            Err(denial) => return Ok(Step::Deny(denial)),
+        let challenge = Some(greeting.as_bytes());
+        let (name, token) = match carried::named_message(&mut self.asked, challenge, answers, scene)
+        {
+            Ok(both) => both,
+            Err(step) => return Ok(step),
         };
         let Some(digest) = text::hex_digits(token.expose(), 32) else {
             let detail = "an APOP digest has 32 hexadecimal digits (RFC 1939)";

@@ -4,8 +4,14 @@ use std::sync::{Arc, LazyLock};
 
 use countersign::{
     Answer, Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, KindSet, Known, Limits,
-    Question, Reason, Round, Scene, Secret, Step,
+    Mechanism, Need, Question, Reason, Round, Scene, Secret, Step,
 };
+
+/// A mechanism that asks for messages of its own, none of which is a secret as it is.
+pub(crate) fn mechanism(name: &'static str, needs: &'static [Need]) -> Mechanism {
+    let asks = KindSet::none().with(CredentialKind::Token);
+    Mechanism { name: name.into(), asks, needs, plaintext: false }
+}
 
 /// The round that asks for one message, the client speaking first. Shared by all logins.
 pub(crate) fn token_round() -> Arc<Round> {
@@ -24,6 +30,27 @@ pub(crate) fn token(answers: &mut Answers) -> Result<Secret, Denial> {
         Some(Answer::Value(token)) => Ok(token),
         _ => Err(Denial::new(Reason::Cancelled)),
     }
+}
+
+/// The one message of a mechanism whose name has come with the login ([`Scene::claimed`]): asked for once, with what it
+/// answers.
+///
+/// # Errors
+///
+/// The step that there is to take before there are both.
+pub(crate) fn named_message<'s>(
+    asked: &mut bool,
+    challenge: Option<&[u8]>,
+    mut answers: Answers,
+    scene: &Scene<'s>,
+) -> Result<(&'s str, Secret), Step> {
+    if !std::mem::replace(asked, true) {
+        return Err(Step::Ask(challenge.map_or_else(token_round, |it| round_with(Some(it)))));
+    }
+    let message = token(&mut answers).map_err(Step::Deny)?;
+    let claimed = scene.claimed.unwrap_or_default();
+    let name = name(claimed.as_bytes(), "the user name").map_err(Step::Deny)?;
+    Ok((name, message))
 }
 
 /// A user name from a message, if it can be one.

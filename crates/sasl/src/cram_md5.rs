@@ -4,8 +4,7 @@
 use std::sync::{Arc, LazyLock};
 
 use countersign::{
-    Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, KindSet, Mechanism, Need,
-    Reason, Scene, Step, TextStore,
+    Answers, BoxExchange, Denial, Exchange, Fault, Mechanism, Need, Reason, Scene, Step, TextStore,
 };
 use hmac::Hmac;
 use md5::Md5;
@@ -13,12 +12,8 @@ use md5::Md5;
 use crate::{Decoys, carried, scram, text};
 
 /// The description of the mechanism.
-pub static CRAM_MD5: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
-    name: "CRAM-MD5".into(),
-    asks: KindSet::none().with(CredentialKind::Token),
-    needs: &[Need::PasswordText],
-    plaintext: false,
-});
+pub static CRAM_MD5: LazyLock<Mechanism> =
+    LazyLock::new(|| carried::mechanism("CRAM-MD5", &[Need::PasswordText]));
 
 /// The server's side of CRAM-MD5.
 pub struct CramMd5<S> {

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use countersign::{
-    Answers, BoxExchange, Checker, CredentialKind, Denial, Directory, Exchange, Fault, KindSet,
-    Mechanism, Need, Reason, Scene, Step, not_offered,
+    Answers, BoxExchange, Checker, Denial, Directory, Exchange, Fault, Mechanism, Need, Reason,
+    Scene, Step, not_offered,
 };
 
 use crate::carried;
@@ -33,12 +33,8 @@ impl<D: Directory> External<D> {
 }
 
 /// The description of the mechanism.
-pub static EXTERNAL: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
-    name: "EXTERNAL".into(),
-    asks: KindSet::none().with(CredentialKind::Token),
-    needs: &[Need::Directory],
-    plaintext: false,
-});
+pub static EXTERNAL: LazyLock<Mechanism> =
+    LazyLock::new(|| carried::mechanism("EXTERNAL", &[Need::Directory]));
 
 impl<D: Directory> Checker for External<D> {
     fn name(&self) -> &str {

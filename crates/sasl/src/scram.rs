@@ -8,8 +8,8 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::{
-    Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, KindSet, Mechanism, Need,
-    Reason, Round, Scene, ScramKeys, ScramStore, Step, Verdict,
+    Answers, BoxExchange, Denial, Exchange, Fault, Mechanism, Need, Reason, Round, Scene,
+    ScramKeys, ScramStore, Step, Verdict,
 };
 use subtle::ConstantTimeEq;
 
@@ -25,12 +25,8 @@ const NONCE: usize = 18;
 impl ScramHash {
     /// The description of the mechanism, with channel binding or without.
     pub fn description(self, plus: bool) -> Mechanism {
-        Mechanism {
-            name: if plus { self.plus() } else { self.mechanism() }.into(),
-            asks: KindSet::none().with(CredentialKind::Token),
-            needs: &[Need::ScramKeys],
-            plaintext: false,
-        }
+        let name = if plus { self.plus() } else { self.mechanism() };
+        carried::mechanism(name, &[Need::ScramKeys])
     }
 }
 

@@ -3,8 +3,8 @@
 use std::sync::{Arc, LazyLock};
 
 use countersign::{
-    Answers, BoxExchange, CredentialKind, Denial, DigestStore, Exchange, Fault, KindSet, Mechanism,
-    Need, Reason, Scene, Secret, Step, Verdict,
+    Answers, BoxExchange, Denial, DigestStore, Exchange, Fault, Mechanism, Need, Reason, Scene,
+    Secret, Step, Verdict,
 };
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
@@ -13,12 +13,8 @@ use super::hash;
 use crate::{Decoys, carried, text};
 
 /// The description of the mechanism.
-pub static DIGEST: LazyLock<Mechanism> = LazyLock::new(|| Mechanism {
-    name: "DIGEST".into(),
-    asks: KindSet::none().with(CredentialKind::Token),
-    needs: &[Need::DigestKeys],
-    plaintext: false,
-});
+pub static DIGEST: LazyLock<Mechanism> =
+    LazyLock::new(|| carried::mechanism("DIGEST", &[Need::DigestKeys]));
 
 /// Compares a response with what a user's key would make it.
 ///
@@ -39,22 +35,14 @@ impl<S: DigestStore> DigestExchange<S> {
 }
 
 impl<S: DigestStore> Exchange for DigestExchange<S> {
-    async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+    async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
         let Some(claim) = &scene.peer.more.digest else {
             let detail = "no HTTP Digest header has come with this login";
             return Ok(Step::Deny(Denial::new(Reason::Unsupported).because(detail)));
         };
-        if !std::mem::replace(&mut self.asked, true) {
-            return Ok(Step::Ask(carried::token_round()));
-        }
-        let response = match carried::token(&mut answers) {
-            Ok(token) => token,
-            Err(denial) => return Ok(Step::Deny(denial)),
-        };
-        let claimed = scene.claimed.unwrap_or_default();
-        let name = match carried::name(claimed.as_bytes(), "the user name") {
-            Ok(name) => name,
-            Err(denial) => return Ok(Step::Deny(denial)),
+        let (name, response) = match carried::named_message(&mut self.asked, None, answers, scene) {
+            Ok(both) => both,
+            Err(step) => return Ok(step),
         };
         let (algorithm, realm) = (claim.algorithm, claim.realm.as_str());
         let unhashed = match claim.userhash {
