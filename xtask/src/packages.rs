@@ -10,12 +10,14 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 29] = [
+const INSTALLED: [(&str, &str); 30] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("gsasl", "gsasl"),
     ("mpop", "mpop"),
     ("sasl2-bin", "testsaslauthd"),
+    // Its modules are in a folder of the machine's architecture.
+    ("libsasl2-modules", "/usr/share/doc/libsasl2-modules/copyright"),
     ("dovecot-core", "dovecot"),
     ("dovecot-sqlite", "/usr/lib/dovecot/modules/libdriver_sqlite.so"),
     ("sqlite3", "sqlite3"),

@@ -67,6 +67,8 @@ pub struct Config {
     pub dovecot: Option<PathBuf>,
     /// What that socket announces, where it is not the usual.
     pub mechanisms: &'static [&'static str],
+    /// Whether its clients are believed when they name a client certificate's user.
+    pub trusts_certificates: bool,
     /// Whether that socket is closed on a fault, so that mail servers say "try later".
     pub close_on_fault: bool,
     /// A socket for saslauthd's protocol.
@@ -104,6 +106,9 @@ impl Config {
                 text,
                 "[listen.dovecot.mail]\npath = {path:?}\nmode = \"0666\"\non_fault = {fault:?}\n"
             );
+            if self.trusts_certificates {
+                text += "trust_client_certificates = true\n";
+            }
             if !self.mechanisms.is_empty() {
                 let _ = writeln!(text, "mechanisms = {:?}", self.mechanisms);
             }

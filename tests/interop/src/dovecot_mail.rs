@@ -22,12 +22,27 @@ pub struct DovecotMail {
 }
 
 impl DovecotMail {
-    /// Starts it, with IMAP on a port of 127.0.0.1 that is free. `auth` is the socket that logs people in, `master` the one that knows users.
+    /// Starts it, with IMAP on a port of 127.0.0.1 that is free. `auth` is the socket that logs people in, `master` the
+    /// one that knows users.
     ///
     /// # Errors
     /// [`NotRun`](crate::Trouble::NotRun) without Dovecot's servers or without root, as each of its
     /// processes has a user of its own.
     pub fn start(stage: &Stage, imap: u16, auth: &Path, master: &Path) -> Outcome<Self> {
+        Self::start_with(stage, imap, auth, master, "ssl = no\n")
+    }
+
+    /// The same, with these lines about TLS.
+    ///
+    /// # Errors
+    /// As [`DovecotMail::start`].
+    pub fn start_with(
+        stage: &Stage,
+        imap: u16,
+        auth: &Path,
+        master: &Path,
+        tls: &str,
+    ) -> Outcome<Self> {
         let program = need("dovecot", "dovecot-core")?;
         need("/usr/lib/dovecot/imap", "dovecot-imapd")?;
         need("/usr/lib/dovecot/lmtp", "dovecot-lmtpd")?;
@@ -40,7 +55,7 @@ impl DovecotMail {
              log_path = {folder}/dovecot.log\n\
              protocols = imap lmtp\n\
              listen = 127.0.0.1\n\
-             ssl = no\n\
+             {tls}\
              disable_plaintext_auth = no\n\
              first_valid_uid = 0\n\
              first_valid_gid = 0\n\

@@ -49,8 +49,17 @@ impl Exim {
                 .during(folder.display())?;
         }
         // Exim advertises them all; whether one is served, our socket says when a client chooses it.
-        const AUTHENTICATORS: [&str; 5] =
-            ["PLAIN", "LOGIN", "CRAM-MD5", "SCRAM-SHA-1", "SCRAM-SHA-256"];
+        const AUTHENTICATORS: [&str; 9] = [
+            "PLAIN",
+            "LOGIN",
+            "CRAM-MD5",
+            "SCRAM-SHA-1",
+            "SCRAM-SHA-256",
+            "SCRAM-SHA-512",
+            "ANONYMOUS",
+            "OAUTHBEARER",
+            "XOAUTH2",
+        ];
         let authenticator = |name: &str| {
             format!(
                 "{}:\n  driver = dovecot\n  public_name = {name}\n  server_socket = {}\n  \

@@ -16,11 +16,13 @@ pub struct Gsasl<'a> {
     pub success: &'static str,
     /// A file with the certificate of the server: over TLS. Otherwise without.
     pub trusting: Option<&'a str>,
+    /// Files with the client's certificate and its key.
+    pub showing: Option<(&'a str, &'a str)>,
 }
 
 /// SMTP without TLS.
 pub const GSASL_SMTP: Gsasl<'static> =
-    Gsasl { protocol: "--smtp", success: "235 ", trusting: None };
+    Gsasl { protocol: "--smtp", success: "235 ", trusting: None, showing: None };
 
 /// Logs in at a server on this machine; gives whether it was let in. Where the mechanism proves the server too,
 /// GNU SASL must have found that proof right.
@@ -42,7 +44,14 @@ pub fn gsasl(
         None => command.arg("--no-starttls"),
     };
     command.arg(format!("--connect=localhost:{port}"));
-    command.args(["--authentication-id", user, "--password", password]);
+    if let Some((certificate, key)) = how.showing {
+        command.args(["--x509-cert-file", certificate, "--x509-key-file", key]);
+    }
+    match mechanism {
+        "ANONYMOUS" => command.args(["--anonymous-token", user]),
+        "EXTERNAL" => command.args(["--authorization-id", user]),
+        _ => command.args(["--authentication-id", user, "--password", password]),
+    };
     let done = run(&mut command, "", LIMIT)?;
     let dialogue = || format!("{mechanism}:\n{}{}", done.out, done.err);
     let offered = done.out.lines().any(|line| {

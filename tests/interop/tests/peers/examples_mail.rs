@@ -18,6 +18,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { deadline: Duration::from_secs(45 * 60), ..case("mail_example_is_built", is_built) },
     case("mail_example_with_memory", with_memory),
     case("mail_example_with_file", with_file),
+    case("mail_example_with_unix", with_unix),
     case("mail_example_with_ldap", with_ldap),
     case("mail_example_with_sql", with_sql),
     case("mail_example_finds_mailboxes_in_a_table", places_in_a_table),
@@ -98,6 +99,16 @@ fn with_file(stage: &Stage) -> Outcome {
     let file = stage.file("users", &format!("# users\nbob:x\n{USER}:{HASH}\n"))?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).during(file.display())?;
     let server = start(stage, &format!("file:{}", file.display()), &[])?;
+    a_mail_client_works(stage, &server)
+}
+
+/// passwd and shadow, as a machine has them, in a folder of their own: the machine's are for root, and not ours.
+fn with_unix(stage: &Stage) -> Outcome {
+    let etc = stage.folder("etc")?;
+    stage.file("etc/passwd", &format!("{USER}:x:1000:1000:Ada:/home/{USER}:/bin/sh\n"))?;
+    stage.file("etc/group", &format!("{USER}:x:1000:\n"))?;
+    stage.secret("etc/shadow", &format!("{USER}:{HASH}:20000:0:99999:7:::\n"))?;
+    let server = start(stage, &format!("unix:{}", etc.display()), &[])?;
     a_mail_client_works(stage, &server)
 }
 

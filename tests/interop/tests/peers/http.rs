@@ -22,7 +22,7 @@ const PASSWORD: &str = "correct horse battery";
 
 /// Calls the API and gives status and JSON. The body goes by standard input: every user of
 /// the machine can read what is in argv.
-fn curl(
+pub(crate) fn curl(
     server: &Countersign,
     method: &str,
     path: &str,

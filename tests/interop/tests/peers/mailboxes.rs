@@ -29,14 +29,14 @@ const LIMIT: Duration = Duration::from_secs(25);
 const NOBODY: u32 = 65_534;
 
 /// A server with accounts `ann` and `ben`, and its sockets.
-struct Site {
+pub(crate) struct Site {
     _server: Countersign,
     http: String,
-    auth: PathBuf,
-    master: PathBuf,
+    pub(crate) auth: PathBuf,
+    pub(crate) master: PathBuf,
 }
 
-fn site(stage: &Stage, smtp: u16, imap: u16) -> Outcome<Site> {
+pub(crate) fn site(stage: &Stage, smtp: u16, imap: u16) -> Outcome<Site> {
     let sockets = stage.folder("sockets")?;
     let mail = stage.folder("mail")?;
     if need_root("giving a folder away").is_ok() {
@@ -60,7 +60,13 @@ fn site(stage: &Stage, smtp: u16, imap: u16) -> Outcome<Site> {
         "mail = {{ key_file = {key:?}, servers = {{ imap = \"127.0.0.1:{imap}\", \
          smtp = \"127.0.0.1:{smtp}\" }} }}\n"
     );
-    let config = Config { dovecot: Some(auth.clone()), more, http, ..Config::default() };
+    let config = Config {
+        dovecot: Some(auth.clone()),
+        trusts_certificates: true,
+        more,
+        http,
+        ..Config::default()
+    };
     let server = Countersign::start(stage, Profile::Debug, Some(&config))?;
     for name in ["ann", "ben"] {
         user(Profile::Debug, &server.data, &["add", name, "--password-stdin"], PASSWORD)?;

@@ -1,8 +1,10 @@
 //! Countersign against the software that people run it with. `cargo xtask test` installs
 //! what is needed; alone: `cargo test -p countersign-interop --test peers [NAME-PART]`.
 
+mod anonymous;
 mod backends;
 mod browser;
+mod certificates;
 mod disk;
 mod examples_mail;
 mod examples_objects;
@@ -16,7 +18,9 @@ mod nodes;
 mod pages;
 mod reference;
 mod sasl;
+mod signatures;
 mod terminal;
+mod tokens;
 mod web;
 
 use std::process::ExitCode;
@@ -40,6 +44,10 @@ fn main() -> ExitCode {
         examples_web::CASES,
         examples_ssh::CASES,
         mechanisms::CASES,
+        tokens::CASES,
+        signatures::CASES,
+        certificates::CASES,
+        anonymous::CASES,
         disk::CASES,
     ]
     .concat();
