@@ -10,20 +10,17 @@ use std::sync::{Arc, Mutex};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::Secret;
-use countersign_checkers::factors::{Factors, OtpSettings};
-use countersign_server::admin::{Admin, NewPassword, NewUser};
+use countersign_server::admin::NewPassword;
 use countersign_server::config::Config;
 use countersign_server::front::http::{HttpOptions, MailSection, TrustedProxies};
 use countersign_server::registry;
 use countersign_server::run::Server;
 use countersign_server::world::SystemWorld;
-use countersign_store::{OpenOptions, Store};
 use serde_json::{Value, json};
 use support::browser::Browser;
 use support::http::Running;
-use support::{PATIENCE, Place, Wishes};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
+use support::{PATIENCE, Place, Wishes, whole};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// What must be nowhere: nothing else looks like it, and it is the same in every encoding of text.
 const CANARY: &str = "canary-7d1f3b9a5c";
@@ -59,20 +56,8 @@ impl Whole {
         let file = folder.path().join("countersign.toml");
         std::fs::write(&file, config).unwrap();
         let config = Config::load(&file, folder.path(), &registry::built_in()).unwrap();
-        let store = Store::open(&config.store, OpenOptions::create()).await.unwrap();
-        let world = SystemWorld::new();
-        let pool = countersign_checkers::pool::HashPool::start(&Default::default()).unwrap();
-        let admin = Admin::new(store.clone(), Arc::new(pool), config.recipe(), world);
-        for name in ["ada", "grace", "eve"] {
-            let mut new = NewUser::named(name);
-            new.password = Some(CANARY.into());
-            new.enabled = name != "eve";
-            admin.add_user(new).await.unwrap();
-        }
-        let factors = Factors::new(store.clone(), Arc::new(world));
-        let pending = factors.begin_otp("grace", "Test", OtpSettings::counted()).unwrap();
-        factors.enrol_unconfirmed(&pending, "key").await.unwrap();
-        store.close().await;
+        let names = ["ada", "grace", "eve"];
+        whole::enrol(&config, SystemWorld::new(), &names, CANARY).await;
         Self { folder, server: Server::start(config).await.unwrap() }
     }
 
@@ -88,36 +73,11 @@ impl Whole {
     }
 
     async fn dovecot_line(&self, line: &str) -> String {
-        let talk = async {
-            let mut stream = BufReader::new(UnixStream::connect(self.path("auth")).await.unwrap());
-            let request = format!("VERSION\t1\t2\nCPID\t7\n{line}\n");
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut reply = String::new();
-            while !reply.starts_with("DONE") {
-                reply.clear();
-                stream.read_line(&mut reply).await.unwrap();
-            }
-            reply.clear();
-            stream.read_line(&mut reply).await.unwrap();
-            reply
-        };
-        tokio::time::timeout(PATIENCE, talk).await.unwrap()
+        whole::dovecot(&self.path("auth"), line).await
     }
 
     async fn saslauthd(&self, user: &str, password: &str) -> Vec<u8> {
-        let mut request = Vec::new();
-        for text in [user, password, "imap", ""] {
-            request.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
-            request.extend(text.as_bytes());
-        }
-        let talk = async {
-            let mut stream = UnixStream::connect(self.path("mux")).await.unwrap();
-            stream.write_all(&request).await.unwrap();
-            let mut reply = Vec::new();
-            stream.read_to_end(&mut reply).await.unwrap();
-            reply
-        };
-        tokio::time::timeout(PATIENCE, talk).await.unwrap()
+        whole::saslauthd(&self.path("mux"), "imap", user, password).await
     }
 
     async fn http(&self, body: &str) -> String {

@@ -7,25 +7,18 @@ use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use countersign_checkers::factors::{Factors, OtpSettings};
-use countersign_checkers::pool::HashPool;
-use countersign_server::admin::{Admin, NewUser};
 use countersign_server::config::Config;
 use countersign_server::registry;
 use countersign_server::run::Server;
 use countersign_server::world::SystemWorld;
-use countersign_store::{OpenOptions, Store};
-use countersign_wire::saslauthd::Ask;
 use serde_json::{Value, json};
 use sqlx::Connection as _;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::UnixStream;
-use tokio::time::timeout;
 use tracing::subscriber::DefaultGuard;
 
 use crate::support::PATIENCE;
 use crate::support::browser::{Browser, Page};
 use crate::support::http::{Reply, Served, raw};
+use crate::support::whole;
 
 /// Everybody's.
 pub(crate) const PASSWORD: &str = "countess of lovelace";
@@ -102,23 +95,13 @@ impl Site {
         prepare(folder.path());
         std::fs::write(folder.path().join("passwd"), format!("hal:{{PLAIN}}{PASSWORD}\n")).unwrap();
         let config = config(folder.path(), more);
-        let store = Store::open(&config.store, OpenOptions::create()).await.unwrap();
-        let pool = Arc::new(HashPool::start(&Default::default()).unwrap());
-        let admin = Admin::new(store.clone(), pool, config.recipe(), world);
-        for name in ["ada", "bob", "eve", "grace"] {
-            let mut new = NewUser::named(name);
-            (new.password, new.enabled) = (Some(PASSWORD.into()), name != "eve");
-            admin.add_user(new).await.unwrap();
-        }
-        let factors = Factors::new(store.clone(), Arc::new(world));
-        let pending = factors.begin_otp("grace", "Test", OtpSettings::counted()).unwrap();
-        factors.enrol_unconfirmed(&pending, "key").await.unwrap();
+        let names = ["ada", "bob", "eve", "grace"];
+        let pending = whole::enrol(&config, world, &names, PASSWORD).await;
         let secret = pending.base32();
         let secret = totp_rs::Secret::try_from_base32(secret.to_str().unwrap()).unwrap();
         let codes = totp_rs::Builder::new().with_secret(secret.as_bytes()).with_step_duration(1);
         let codes = codes.build().unwrap();
         let codes = (0..20).map(|counter| codes.generate(counter).to_string()).collect();
-        store.close().await;
 
         let log = Log::default();
         let writer = log.clone();
@@ -161,39 +144,14 @@ impl Site {
     /// PLAIN by Dovecot's protocol: the reply, without its id.
     pub(crate) async fn dovecot(&self, service: &str, user: &str, password: &str) -> String {
         let message = STANDARD.encode(format!("\0{user}\0{password}"));
-        let talk = async {
-            let stream = UnixStream::connect(self.path("auth")).await.unwrap();
-            let mut stream = BufReader::new(stream);
-            let request = format!(
-                "VERSION\t1\t2\nCPID\t7\nAUTH\t1\tPLAIN\tservice={service}\tsecured\tresp={message}\n"
-            );
-            stream.write_all(request.as_bytes()).await.unwrap();
-            let mut line = String::new();
-            while !line.starts_with("DONE") {
-                line.clear();
-                stream.read_line(&mut line).await.unwrap();
-            }
-            line.clear();
-            stream.read_line(&mut line).await.unwrap();
-            line.trim_end().to_owned()
-        };
-        timeout(PATIENCE, talk).await.expect("an answer by Dovecot's protocol")
+        let line = format!("AUTH\t1\tPLAIN\tservice={service}\tsecured\tresp={message}");
+        whole::dovecot(&self.path("auth"), &line).await.trim_end().to_owned()
     }
 
     /// The reply at saslauthd's socket; empty: closed without a word, which means "later".
     pub(crate) async fn saslauthd(&self, service: &str, user: &str, password: &str) -> String {
-        let talk = async {
-            let mut stream = UnixStream::connect(self.path("mux")).await.unwrap();
-            let mut sent = Vec::new();
-            let (login, password) = (user.as_bytes(), password.as_bytes());
-            let service = service.as_bytes();
-            Ask { login, password, service, realm: b"", client: None }.encode(&mut sent).unwrap();
-            stream.write_all(&sent).await.unwrap();
-            let mut reply = Vec::new();
-            stream.read_to_end(&mut reply).await.unwrap();
-            String::from_utf8(reply.get(2..).unwrap_or_default().to_vec()).unwrap()
-        };
-        timeout(PATIENCE, talk).await.expect("an answer as saslauthd's")
+        let reply = whole::saslauthd(&self.path("mux"), service, user, password).await;
+        String::from_utf8(reply.get(2..).unwrap_or_default().to_vec()).unwrap()
     }
 
     /// One request over HTTP, with a body of JSON unless it is null.

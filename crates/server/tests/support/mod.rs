@@ -4,6 +4,7 @@
 pub(crate) mod browser;
 pub(crate) mod http;
 pub(crate) mod schema;
+pub(crate) mod whole;
 
 use std::sync::Arc;
 use std::time::Duration;
