@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::Barrier;
@@ -12,7 +12,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use countersign_interop::{Config, Context, DovecotAuth, Outcome, Stage, Trouble, ensure};
+use countersign_interop::{
+    Config, Context, Countersign, DovecotAuth, Outcome, Profile, Stage, Trouble, command_within,
+    ensure,
+};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
@@ -27,6 +30,7 @@ const WINDOW: usize = 16;
 const ITERATIONS: u32 = 4096;
 const WARM_UP: Duration = Duration::from_millis(300);
 const STUCK: Duration = Duration::from_secs(30);
+const IMPORT: Duration = Duration::from_secs(120);
 const MECHANISM: &str = "SCRAM-SHA-256";
 
 /// A user, with what a client that remembers keys knows, and what a server has.
@@ -46,30 +50,34 @@ struct Sample {
 }
 
 pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
-    let users: Vec<User> = (1..=USERS).map(User::new).collect();
+    let users: Vec<User> = (1..=USERS).map(|user| User::new(user, &salt(user))).collect();
     let stage = Stage::new()?;
     let text: String = users.iter().map(User::line).collect();
     let passwd = stage.file("passwd", &text)?;
     let peer = DovecotAuth::start_by(&stage, &passwd, MECHANISM)?;
+    // Accounts keep keys; a password file of ours has none.
     let config = Config {
-        passwd: Some(passwd),
         dovecot: Some(stage.folder("sockets")?.join("auth")),
+        mechanisms: &[MECHANISM, "PLAIN"],
         quiet: true,
+        more: format!(
+            "[accounts]\nscram = [{MECHANISM:?}]\nscram_iterations = {ITERATIONS}\n\
+             argon2_memory_kib = 64\nargon2_passes = 1\n\n[throttle]\nenabled = false\n"
+        ),
         ..Config::default()
     };
     let socket = config.dovecot.as_deref().during("the socket's path")?;
     let server = if effort.ours { Some(ours(&stage, &config)?) } else { None };
-    if server.is_some() && !offers(socket)? {
-        return Err(Trouble::not_run(format!(
-            "our listener for Dovecot's protocol does not offer {MECHANISM} over a password file"
-        )));
-    }
+    let known = match &server {
+        Some(server) => enrolled(&stage, server, socket)?,
+        None => Vec::new(),
+    };
 
     let (mut theirs, mut mine) = (Vec::new(), Vec::new());
     for _ in 0..effort.rounds {
         theirs.push(loaded(&users, &peer.socket, peer.pid(), effort.time)?);
         if let Some(server) = &server {
-            mine.push(loaded(&users, socket, server.pid(), effort.time)?);
+            mine.push(loaded(&known, socket, server.pid(), effort.time)?);
         }
     }
     let middle = |samples: &[Sample], of: fn(&Sample) -> f64| {
@@ -89,7 +97,7 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
             line("p99", "µs", |s| s.p99, None),
         ],
         notes: vec![format!(
-            "{USERS} users in a passwd-file, {ITERATIONS} iterations, which nobody computes at a login: the server has \
+            "{USERS} users in a passwd-file there and in the store here, {ITERATIONS} iterations, which nobody computes at a login: the server has \
              the keys and the client remembers its own. Connections × logins in flight on each, medians of {} \
              alternating measurements of {:?}, audit, penalties and metrics off on both sides, at a load of {}. \
              Every signature of the server is checked.",
@@ -101,28 +109,92 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
 }
 
 impl User {
-    fn new(number: usize) -> Self {
-        let salt = Sha256::digest(format!("salt {number}"));
-        let password = format!("secret{number}");
+    fn new(number: usize, salt: &[u8]) -> Self {
         let salted =
-            pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt[..16], ITERATIONS);
+            pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(secret(number).as_bytes(), salt, ITERATIONS);
         let client_key = hmac(&salted, b"Client Key");
         Self {
             name: format!("u{number}"),
-            salt: BASE64_STANDARD.encode(&salt[..16]),
+            salt: BASE64_STANDARD.encode(salt),
             client_key,
             stored_key: Sha256::digest(client_key).into(),
             server_key: hmac(&salted, b"Server Key"),
         }
     }
 
-    /// As both services read it.
+    /// As Dovecot reads it.
     fn line(&self) -> String {
         let Self { name, salt, .. } = self;
         let [stored, server] =
             [&self.stored_key, &self.server_key].map(|key| BASE64_STANDARD.encode(key));
         format!("{name}:{{{MECHANISM}}}{ITERATIONS},{salt},{stored},{server}\n")
     }
+}
+
+fn secret(number: usize) -> String {
+    format!("secret{number}")
+}
+
+fn salt(number: usize) -> Vec<u8> {
+    Sha256::digest(format!("salt {number}"))[..16].to_vec()
+}
+
+/// Has our server import the users and make their keys, at a first login by password. Its salts are its own; a client
+/// that remembers keys has seen them once.
+fn enrolled(stage: &Stage, server: &Countersign, socket: &Path) -> Outcome<Vec<User>> {
+    let line = |user| {
+        format!("u{user}:{{SHA256}}{}\n", BASE64_STANDARD.encode(Sha256::digest(secret(user))))
+    };
+    let file = stage.file("import", &(1..=USERS).map(line).collect::<String>())?;
+    let (file, data) = (file.display().to_string(), server.data.display().to_string());
+    let words = ["import", "dovecot", &file, "--data", &data];
+    command_within(Profile::Release, &words, "", IMPORT)?;
+    let stream = connect(socket)?;
+    let mut talk = BufReader::new(stream);
+    let mut ask = |request: String| {
+        talk.get_mut().write_all(request.as_bytes()).during("sending")?;
+        let mut reply = String::new();
+        talk.read_line(&mut reply).during("a reply")?;
+        Outcome::Ok(reply)
+    };
+    let mut known = Vec::with_capacity(USERS);
+    let mut id = 0;
+    'users: for number in 1..=USERS {
+        // Keys are kept beside the login that has brought the password, perhaps a moment later.
+        let until = Instant::now() + STUCK;
+        while Instant::now() < until {
+            id += 2;
+            let reply = ask(begin(id, "PLAIN", &format!("\0u{number}\0{}", secret(number))))?;
+            ensure!(reply.starts_with("OK\t"), "u{number} by password: {reply}");
+            let nonce = format!("learn{id}");
+            let reply = ask(begin(id + 1, MECHANISM, &format!("n,,n=u{number},r={nonce}")))?;
+            let first = reply.trim_end().rsplit('\t').next().unwrap_or_default();
+            let first = BASE64_STANDARD.decode(first).during(&reply)?;
+            let first = String::from_utf8(first).during(&reply)?;
+            let salt = first.split(',').find_map(|field| field.strip_prefix("s="));
+            let salt = BASE64_STANDARD.decode(salt.during(&first)?).during(&first)?;
+            let user = User::new(number, &salt);
+            let mut login = Login { begun: Instant::now(), user: 0, nonce, signature: None };
+            let last = login.answer(&user, &first).during(&first)?;
+            let last = BASE64_STANDARD.encode(last);
+            if ask(format!("CONT\t{}\t{last}\n", id + 1))?.starts_with("OK\t") {
+                known.push(user);
+                continue 'users;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        return Err(Trouble::failed(format!("no keys are kept of u{number}")));
+    }
+    Ok(known)
+}
+
+/// The line that begins a login with the client's first message.
+fn begin(id: usize, mechanism: &str, message: &str) -> String {
+    let message = BASE64_STANDARD.encode(message);
+    format!(
+        "AUTH\t{id}\t{mechanism}\tservice=smtp\tnologin\tlip=127.0.0.1\trip=127.0.0.1\tsecured\t\
+         final-resp-ok\tresp={message}\n"
+    )
 }
 
 fn hmac(key: &[u8], text: &[u8]) -> [u8; 32] {
@@ -142,7 +214,7 @@ fn loaded(users: &[User], socket: &Path, pid: u32, time: Duration) -> Outcome<Sa
                     let connected = connect(socket);
                     // Also when it did not succeed: the others are waiting.
                     ready.wait();
-                    let (stream, _) = connected?;
+                    let stream = connected?;
                     Client { stream, users, next: 1, first: number * 37, open: HashMap::new() }
                         .run(counting, over)
                 })
@@ -171,8 +243,8 @@ fn loaded(users: &[User], socket: &Path, pid: u32, time: Duration) -> Outcome<Sa
     })
 }
 
-/// A connection behind its handshake, and what the server said in it.
-fn connect(socket: &Path) -> Outcome<(UnixStream, String)> {
+/// A connection behind its handshake.
+fn connect(socket: &Path) -> Outcome<UnixStream> {
     let mut stream = UnixStream::connect(socket).during(socket.display())?;
     stream.set_read_timeout(Some(STUCK)).during("a read deadline")?;
     stream.set_write_timeout(Some(STUCK)).during("a write deadline")?;
@@ -183,13 +255,7 @@ fn connect(socket: &Path) -> Outcome<(UnixStream, String)> {
         heard.extend_from_slice(&chunk[..n]);
         ensure!(n > 0 && heard.len() < 64 * 1024, "the handshake did not come to DONE");
     }
-    Ok((stream, String::from_utf8_lossy(&heard).into_owned()))
-}
-
-fn offers(socket: &Path) -> Outcome<bool> {
-    let (_, heard) = connect(socket)?;
-    let offered = heard.lines().filter_map(|line| line.strip_prefix("MECH\t"));
-    Ok(offered.into_iter().any(|rest| rest.split('\t').next() == Some(MECHANISM)))
+    Ok(stream)
 }
 
 /// A connection with its logins.
@@ -246,13 +312,8 @@ impl Client<'_> {
         self.next = self.next.checked_add(1).unwrap_or(1);
         let user = (self.first + id as usize) % self.users.len();
         let nonce = format!("bench{}x{id}", self.first);
-        let first = BASE64_STANDARD.encode(format!("n,,n={},r={nonce}", self.users[user].name));
-        // Writing to a string cannot fail.
-        let _ = writeln!(
-            out,
-            "AUTH\t{id}\t{MECHANISM}\tservice=smtp\tnologin\tlip=127.0.0.1\trip=127.0.0.1\tsecured\t\
-             final-resp-ok\tresp={first}"
-        );
+        let first = format!("n,,n={},r={nonce}", self.users[user].name);
+        out.push_str(&begin(id as usize, MECHANISM, &first));
         self.open.insert(id, Login { begun: Instant::now(), user, nonce, signature: None });
     }
 
