@@ -20,8 +20,6 @@ pub mod metrics;
 pub mod minds;
 #[cfg(feature = "oidc")]
 pub mod oidc;
-#[cfg(any(feature = "oidc", feature = "otel"))]
-mod outgoing;
 pub mod paths;
 pub mod realm;
 pub mod registry;

@@ -36,7 +36,7 @@ use openidconnect::{
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::outgoing::chain;
+use countersign_checkers::outgoing::chain;
 
 use http::Fetcher;
 pub use http::OidcError;

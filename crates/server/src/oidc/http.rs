@@ -36,7 +36,7 @@ pub(super) enum FetchError {
 
 impl Fetcher {
     pub(super) fn new(ca: Option<&Path>, timeout: Duration) -> Result<Self, OidcError> {
-        let client = crate::outgoing::client(ca, timeout);
+        let client = countersign_checkers::outgoing::client(ca, timeout);
         let client = client.map_err(|why| OidcError { option: "ca", why })?;
         Ok(Self(client))
     }

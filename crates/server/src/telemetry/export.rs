@@ -21,8 +21,8 @@ use super::TraceCounts;
 use super::span::{spans, text};
 use super::trace::Closed;
 use crate::config::TelemetryOptions;
-use crate::outgoing;
 use crate::world::SystemWorld;
+use countersign_checkers::outgoing;
 
 /// Logins that wait to be sent. One more is counted and dropped.
 const QUEUE: usize = 2048;

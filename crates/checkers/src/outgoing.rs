@@ -1,5 +1,5 @@
-//! Requests of the server's own to others: over TLS with aws-lc-rs, to the address that is configured and to no
-//! other.
+//! Requests of our own to others, such as an issuer of tokens or a collector of traces: over TLS with aws-lc-rs, to
+//! the address that is configured and to no other.
 
 use std::fmt;
 use std::path::Path;
@@ -12,8 +12,12 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
 /// A client that trusts the authorities in the file `ca`, or those of the system. `timeout`: of a whole
-/// request. The error says what is wrong with the file.
-pub(crate) fn client(ca: Option<&Path>, timeout: Duration) -> Result<reqwest::Client, String> {
+/// request.
+///
+/// # Errors
+///
+/// What is wrong with the file.
+pub fn client(ca: Option<&Path>, timeout: Duration) -> Result<reqwest::Client, String> {
     reqwest::Client::builder()
         .tls_backend_preconfigured(trust(ca)?)
         .timeout(timeout)
@@ -52,7 +56,7 @@ fn trust(ca: Option<&Path>) -> Result<ClientConfig, String> {
 }
 
 /// An error with its causes.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
