@@ -168,10 +168,17 @@ fn postfix_with_kept_keys(stage: &Stage) -> Outcome {
     };
     let server = Countersign::start(stage, Profile::Debug, Some(&config))?;
     let (name, password) = ("alice", "correct horse battery");
-    user(Profile::Debug, &server.data, &["add", name, "--password-stdin"], password)?;
+    // What keys are kept of a password is the configuration's to say, also to who sets one.
+    let file = stage.at("countersign.toml");
+    let file = file.to_str().during("the configuration's path")?;
+    let set = |word: &str, password: &str| {
+        let words = [word, name, "--password-stdin", "--config", file];
+        user(Profile::Debug, &server.data, &words, password)
+    };
+    set("add", password)?;
     let postfix = Postfix::start(stage, socket(&config)?)?;
     proofs(postfix.port, &["SCRAM-SHA-256"], name, password)?;
-    user(Profile::Debug, &server.data, &["passwd", name, "--password-stdin"], "battery staple")?;
+    set("passwd", "battery staple")?;
     let with = |password| gsasl(&GSASL_SMTP, postfix.port, "SCRAM-SHA-256", name, password);
     ensure!(!with(password)?, "the old password, after it was changed");
     ensure!(with("battery staple")?, "the new password, at once");
