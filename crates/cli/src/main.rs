@@ -1,6 +1,10 @@
 //! `countersign`: the server, and everything around it, as one command.
 #![forbid(unsafe_code)]
 
+// First: its `print!` and `println!` are everybody's.
+#[macro_use]
+mod out;
+
 mod args;
 mod audit;
 mod backup;

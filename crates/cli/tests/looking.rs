@@ -109,3 +109,19 @@ fn man_pages_and_completions() {
     }
     assert!(!target.join("countersign-generate.1").exists());
 }
+
+/// `countersign … | head -0`: who has seen enough is told nothing, and nothing panics.
+#[test]
+fn a_reader_that_leaves_ends_the_command_quietly() {
+    let folder = Folder::bare();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let done = std::process::Command::new(env!("CARGO_BIN_EXE_countersign"))
+        .args(["check-config", "--data"])
+        .arg(folder.path())
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(done.status.code(), Some(141));
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "");
+}
