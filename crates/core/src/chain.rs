@@ -282,12 +282,12 @@ impl Exchange for Chain {
             let scene = &Scene { followed, challenged: challenged.as_deref(), ..*scene };
             let (exchange, step) = match self.current.take() {
                 Some(mut exchange) => {
-                    let step = exchange.boxed_step(std::mem::take(&mut answers), scene).await;
+                    let step = exchange.step(std::mem::take(&mut answers), scene).await;
                     (Some(exchange), step)
                 }
                 None => match asked.checker.begin(&plan.mechanism, scene) {
                     Ok(mut exchange) => {
-                        let step = exchange.boxed_step(Answers::new(), scene).await;
+                        let step = exchange.step(Answers::new(), scene).await;
                         (Some(exchange), step)
                     }
                     Err(fault) => (None, Err(fault)),

@@ -4,7 +4,6 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::chain::Chain;
 use crate::{Answers, Denial, Fault, Identity, Reason, Round, Scene, Verified};
 
 /// One authentication under way.
@@ -104,50 +103,22 @@ impl Step {
 }
 
 /// An exchange of any type.
-pub struct BoxExchange(Boxed);
-
-enum Boxed {
-    /// What nearly every login of a portal runs: its steps need no future on the heap.
-    Chain(Box<Chain>),
-    Other(Box<dyn Erased>),
-}
+pub struct BoxExchange(Box<dyn Erased>);
 
 impl BoxExchange {
     /// Boxes an exchange.
     pub fn new(exchange: impl Exchange) -> Self {
-        Self(Boxed::Other(Box::new(exchange)))
-    }
-
-    pub(crate) fn of_chain(chain: Chain) -> Self {
-        Self(Boxed::Chain(Box::new(chain)))
-    }
-
-    /// A step as a value of one size: what a chain, of which exchanges may hold another, awaits.
-    pub(crate) fn boxed_step<'a>(
-        &'a mut self,
-        answers: Answers,
-        scene: &'a Scene<'a>,
-    ) -> StepFuture<'a> {
-        match &mut self.0 {
-            Boxed::Chain(chain) => chain.step_erased(answers, scene),
-            Boxed::Other(other) => other.step_erased(answers, scene),
-        }
+        Self(Box::new(exchange))
     }
 }
 
 impl Exchange for BoxExchange {
     fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
-        match &mut self.0 {
-            Boxed::Chain(chain) => chain.opens(scene),
-            Boxed::Other(other) => other.opens_erased(scene),
-        }
+        self.0.opens_erased(scene)
     }
 
     async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
-        match &mut self.0 {
-            Boxed::Chain(chain) => chain.step(answers, scene).await,
-            Boxed::Other(other) => other.step_erased(answers, scene).await,
-        }
+        self.0.step_erased(answers, scene).await
     }
 }
 
@@ -157,7 +128,7 @@ impl std::fmt::Debug for BoxExchange {
     }
 }
 
-pub(crate) type StepFuture<'a> = Pin<Box<dyn Future<Output = Result<Step, Fault>> + Send + 'a>>;
+type StepFuture<'a> = Pin<Box<dyn Future<Output = Result<Step, Fault>> + Send + 'a>>;
 
 trait Erased: Send + 'static {
     fn opens_erased(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>>;

@@ -198,7 +198,7 @@ impl Factors {
             return whole.unwrap_or(Next::Refuse(Denial::new(Reason::NotAllowed)));
         };
         let exchange = match (&state.code, next.codes()) {
-            (Some(_), Some(codes)) => Some(BoxExchange::of_chain(Chain::new(Arc::clone(codes)))),
+            (Some(_), Some(codes)) => Some(BoxExchange::new(Chain::new(Arc::clone(codes)))),
             _ => next.exchange(),
         };
         let Some(exchange) = exchange else {

@@ -478,7 +478,7 @@ fn bare(way: &Arc<Way>, plan: &Arc<Plan>, peer: &Peer) -> Result<BoxExchange, De
     }
     let plan = Arc::clone(plan);
     Ok(match way.is_simple() {
-        true => BoxExchange::of_chain(Chain::new(plan)),
+        true => BoxExchange::new(Chain::new(plan)),
         false => BoxExchange::new(Factors::one(Arc::clone(way), plan)),
     })
 }
@@ -507,7 +507,7 @@ fn any(way: &Arc<Way>, peer: &Peer) -> Result<BoxExchange, Denial> {
         [only] => bare(way, only, peer),
         several => {
             let parts = several.iter().map(|plan| {
-                let chain = BoxExchange::of_chain(Chain::new(Arc::clone(plan)));
+                let chain = BoxExchange::new(Chain::new(Arc::clone(plan)));
                 (plan.mechanism.clone(), chain)
             });
             let alternatives = BoxExchange::new(Alternatives::new(parts));

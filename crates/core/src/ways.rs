@@ -311,7 +311,7 @@ impl FactorPlan {
 
     /// The exchange that asks for it.
     pub(crate) fn exchange(&self) -> Option<BoxExchange> {
-        let chain = |plan: &Arc<Plan>| BoxExchange::of_chain(Chain::new(Arc::clone(plan)));
+        let chain = |plan: &Arc<Plan>| BoxExchange::new(Chain::new(Arc::clone(plan)));
         match self.plans.as_slice() {
             [] => None,
             [only] => Some(chain(only)),
