@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use countersign::{Mechanism, Plaintext, Policy, Portal, Realm, Terms};
+use countersign::{Mechanism, Policy, Portal, Realm, Terms};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
 use countersign_example_mail::imap::{self, ImapMailbox};
 use countersign_example_mail::place::{self, Pattern, Places};
@@ -14,10 +14,9 @@ use countersign_example_mail::pop3::{self, Pop3Mailbox};
 use countersign_example_mail::realm::Maildirs;
 use countersign_example_mail::server::{Limits, Server, listen};
 use countersign_example_mail::wire::Wire;
+use countersign_example_serving::{Where, bind, exit, log, told_to_end};
 use countersign_sasl::{Login, OAuthBearer, Plain, XOAuth2};
 use countersign_tls::{Pair, TlsFiles};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Serve Maildirs over POP3 and IMAP; --auth says who checks logins
@@ -70,26 +69,10 @@ struct Args {
     auth: AuthArgs,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Where {
-    /// Everywhere
-    Always,
-    /// Over TLS, and on this machine
-    Secured,
-    /// Nowhere
-    Never,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    log();
+    exit(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<(), String> {
@@ -110,12 +93,7 @@ async fn run(args: Args) -> Result<(), String> {
         }
         None => mail,
     });
-    let plaintext = match args.plaintext {
-        Where::Always => Plaintext::Always,
-        Where::Secured => Plaintext::Secured,
-        Where::Never => Plaintext::Never,
-    };
-    let terms = Terms { plaintext: Some(plaintext), ..Terms::default() };
+    let terms = Terms { plaintext: Some(args.plaintext.into()), ..Terms::default() };
     // One portal for each protocol before the same realm: the same checkers, the same policy.
     let portal = Portal::new(Arc::clone(&mail))
         .carried_by(Plain)
@@ -172,9 +150,7 @@ async fn run(args: Args) -> Result<(), String> {
     let mut tasks = tokio::task::JoinSet::new();
     for (protocol, secure, addresses) in wanted {
         for address in addresses {
-            let socket = TcpListener::bind(address).await;
-            let socket = socket.map_err(|error| format!("{address}: {error}"))?;
-            let local = socket.local_addr().map_err(|error| format!("{address}: {error}"))?;
+            let (socket, local) = bind(address).await?;
             println!("{}{} on {local}", protocol.name(), if secure { "s" } else { "" });
             match protocol {
                 Protocol::Pop3 => tasks.spawn(listen(
@@ -277,15 +253,4 @@ async fn welcome<R: Realm<Pop3Mailbox> + Realm<ImapMailbox>>(
             None
         }
     }
-}
-
-async fn told_to_end() -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -1,17 +1,16 @@
 //! What both protocols are served with: a portal, TLS, limits, and the listener.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Peer, Portal, Transport, World};
+use countersign_example_serving::{Door, Most, stopping};
 use countersign_tls::Pair;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// All that a protocol has: one portal, and what connections need.
 pub struct Server<R> {
@@ -81,44 +80,7 @@ impl<R> Server<R> {
 
     /// Waits until the server is to end.
     pub async fn stopping(&self) {
-        // Who would say so is gone: nobody will.
-        if self.stop.clone().wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    }
-}
-
-/// Connections by address, so that nobody takes them all.
-#[derive(Default)]
-struct Places(Mutex<HashMap<IpAddr, usize>>);
-
-/// One connection's place, until it is dropped.
-struct Place {
-    places: Arc<Places>,
-    address: IpAddr,
-}
-
-impl Places {
-    fn take(self: &Arc<Self>, address: IpAddr, limits: &Limits) -> Option<Place> {
-        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let from_one = taken.get(&address).copied().unwrap_or_default();
-        if from_one >= limits.from_one || taken.values().sum::<usize>() >= limits.connections {
-            return None;
-        }
-        taken.insert(address, from_one + 1);
-        Some(Place { places: Arc::clone(self), address })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let mut taken = self.places.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = taken.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                taken.remove(&self.address);
-            }
-        }
+        stopping(&self.stop).await;
     }
 }
 
@@ -133,42 +95,15 @@ pub async fn listen<R, Fut>(
     R: Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    /// Until those that are told that the server ends have said so to their clients.
-    const LEAVING: Duration = Duration::from_secs(5);
-    /// After an error of the system, such as no descriptor being left.
-    const AGAIN: Duration = Duration::from_millis(100);
-    let places = Arc::new(Places::default());
-    let mut tasks = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = server.stopping() => break,
-            Some(_) = tasks.join_next() => continue,
-            accepted = socket.accept() => accepted,
-        };
-        let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("no connection can be taken: {error}");
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
-        };
+    let Limits { connections, from_one, .. } = server.limits;
+    let door = Door::new(socket, Most { connections, from_one });
+    let refuse = |stream: &TcpStream, _| refuse(stream, full);
+    let stop = server.stop.clone();
+    countersign_example_serving::listen(door, stop, refuse, |stream, remote| {
         let _ = stream.set_nodelay(true);
-        match places.take(remote.ip().to_canonical(), &server.limits) {
-            Some(place) => {
-                let served = serve(Arc::clone(&server), stream, remote);
-                tasks.spawn(async move {
-                    let _place = place;
-                    served.await;
-                });
-            }
-            None => refuse(&stream, full),
-        }
-    }
-    let all = async { while tasks.join_next().await.is_some() {} };
-    let _ = timeout(LEAVING, all).await;
-    // Dropping the set ends what is left: each session logs out.
+        serve(Arc::clone(&server), stream, remote)
+    })
+    .await;
 }
 
 /// Says so if that needs no waiting.
@@ -177,24 +112,5 @@ fn refuse(stream: &TcpStream, full: &[u8]) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => tracing::debug!("a connection too many is gone already: {error}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_takes_all_places() {
-        let places = Arc::new(Places::default());
-        let limits = Limits { connections: 3, from_one: 2, ..Limits::POP3 };
-        let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
-        let first = places.take(a, &limits).unwrap();
-        let _second = places.take(a, &limits).unwrap();
-        assert!(places.take(a, &limits).is_none(), "a third of one");
-        let _third = places.take(b, &limits).unwrap();
-        assert!(places.take(b, &limits).is_none(), "a fourth of all");
-        drop(first);
-        assert!(places.take(b, &limits).is_some());
     }
 }

@@ -1,12 +1,12 @@
 //! Where connections come from, and the threads that they live on.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{KindSet, Peer, Portal, Realm, Transport, World};
+use countersign_example_serving::{Door, Most, Place, stopping};
 use countersign_tls::Pair;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
@@ -49,10 +49,7 @@ struct Thread {
 impl<R> Server<R> {
     /// Waits until the server is to end.
     pub async fn stopping(&self) {
-        // Who would say so is gone: nobody will.
-        if self.stop.clone().wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        stopping(&self.stop).await;
     }
 }
 
@@ -66,35 +63,23 @@ pub async fn listen<R: Realm<Objects> + 'static>(
     server: Arc<Server<R>>,
     threads: usize,
 ) -> io::Result<()> {
-    /// After an error of the system, such as no descriptor being left.
-    const AGAIN: Duration = Duration::from_millis(100);
     let threads = (0..threads.max(1)).map(|_| Thread::start(Arc::clone(&server)));
     let threads = threads.collect::<io::Result<Vec<_>>>()?;
-    let mut places = Places::default();
+    let Limits { connections, from_one, .. } = server.limits;
+    let mut door = Door::new(socket, Most { connections, from_one });
+    // Nothing can be said to whoever comes when there is no place: there is no login yet that could be refused.
+    let full = |_: &TcpStream, remote| tracing::warn!(%remote, "too many connections");
     let mut next = threads.iter().cycle();
     loop {
-        let accepted = tokio::select! {
+        let (stream, remote, place) = tokio::select! {
             biased;
             () = server.stopping() => break,
-            accepted = socket.accept() => accepted,
-        };
-        let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("no connection can be taken: {error}");
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
+            next = door.next(full) => next,
         };
         let _ = stream.set_nodelay(true);
         if let Err(error) = keep_alive(&stream) {
             tracing::warn!(%remote, "nobody will see that this client is gone: {error}");
         }
-        // Nothing can be said to whoever comes when there is no place: there is no login yet that could be refused.
-        let Some(place) = places.take(remote.ip().to_canonical(), &server.limits) else {
-            tracing::warn!(%remote, "too many connections");
-            continue;
-        };
         let (Ok(stream), Some(thread)) = (stream.into_std(), next.next()) else { continue };
         if thread.arrivals.try_send(Arrival { stream, remote, _place: place }).is_err() {
             tracing::warn!(%remote, "a thread does not keep up");
@@ -195,28 +180,6 @@ async fn welcome<R: Realm<Objects> + 'static>(server: Arc<Server<R>>, arrival: A
     }
 }
 
-/// How many connections there are, in all and by address: a place is counted as long as it is held.
-#[derive(Default)]
-struct Places {
-    all: Arc<()>,
-    from: HashMap<IpAddr, Arc<()>>,
-}
-
-type Place = (Arc<()>, Arc<()>);
-
-impl Places {
-    fn take(&mut self, address: IpAddr, limits: &Limits) -> Option<Place> {
-        let held = |counted: &Arc<()>| Arc::strong_count(counted) - 1;
-        // One who knocks at a full house must not be remembered for it.
-        self.from.retain(|_, counted| held(counted) > 0);
-        let from_one = self.from.get(&address).map_or(0, held);
-        if held(&self.all) >= limits.connections || from_one >= limits.from_one {
-            return None;
-        }
-        Some((Arc::clone(&self.all), Arc::clone(self.from.entry(address).or_default())))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -231,21 +194,5 @@ mod tests {
         keep_alive(&stream).unwrap();
         assert!(sockopt::socket_keepalive(&stream).unwrap());
         assert_eq!(sockopt::tcp_keepidle(&stream).unwrap(), Duration::from_secs(60));
-    }
-
-    #[test]
-    fn nobody_takes_all_places() {
-        let mut places = Places::default();
-        let limits = Limits { connections: 3, from_one: 2, ..Limits::USUAL };
-        let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
-        let first = places.take(a, &limits).unwrap();
-        let second = places.take(a, &limits).unwrap();
-        assert!(places.take(a, &limits).is_none(), "a third of one");
-        let third = places.take(b, &limits).unwrap();
-        assert!(places.take(b, &limits).is_none(), "a fourth of all");
-        drop(first);
-        assert!(places.take(b, &limits).is_some());
-        drop((second, third));
-        assert!(places.take(b, &limits).is_some() && places.from.len() == 1);
     }
 }

@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use countersign::{Plaintext, Policy, Portal, Terms};
+use countersign::{Policy, Portal, Terms};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
 use countersign_example_objects::{Desks, Limits, Server, listen};
+use countersign_example_serving::{Where, bind, exit, log, told_to_end};
 use countersign_tls::{Pair, TlsFiles};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Serve desks with notes over Cap'n Proto RPC; --auth says who checks logins
@@ -42,26 +41,10 @@ struct Args {
     auth: AuthArgs,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Where {
-    /// Everywhere
-    Always,
-    /// Over TLS, and on this machine
-    Secured,
-    /// Nowhere
-    Never,
-}
-
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    log();
+    exit(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<(), String> {
@@ -70,12 +53,7 @@ async fn run(args: Args) -> Result<(), String> {
     let takes = Takes::everything();
     let checkers = args.auth.portal_checkers(&Kinds::built_in(), &takes, &parts).await;
     let checkers = checkers.unwrap_or_else(|exit| exit.now());
-    let plaintext = match args.plaintext {
-        Where::Always => Plaintext::Always,
-        Where::Secured => Plaintext::Secured,
-        Where::Never => Plaintext::Never,
-    };
-    let terms = Terms { plaintext: Some(plaintext), ..Terms::default() };
+    let terms = Terms { plaintext: Some(args.plaintext.into()), ..Terms::default() };
     let portal = checkers.into_iter().fold(Portal::new(Desks::new()), Portal::checked_by_shared);
     let tls = match args.tls_cert.zip(args.tls_key) {
         Some((certificate, key)) => {
@@ -92,9 +70,7 @@ async fn run(args: Args) -> Result<(), String> {
         limits: Limits { session: Duration::from_secs(args.session), ..Limits::USUAL },
         stop: stopped,
     };
-    let address = args.listen;
-    let socket = TcpListener::bind(address).await.map_err(|error| format!("{address}: {error}"))?;
-    let local = socket.local_addr().map_err(|error| format!("{address}: {error}"))?;
+    let (socket, local) = bind(args.listen).await?;
     println!("objects on {local}");
     let served = listen(socket, Arc::new(server), args.threads.get());
     let told = async {
@@ -107,15 +83,4 @@ async fn run(args: Args) -> Result<(), String> {
         served = served => served.map_err(|error| format!("threads: {error}")),
         failed = told => failed,
     }
-}
-
-async fn told_to_end() -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use clap::Parser;
 use countersign::{Factor, Mechanism, Policy, Portal, Terms};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
+use countersign_example_serving::{bind, exit, log, told_to_end};
 use countersign_example_ssh_shell::connection;
 use countersign_example_ssh_shell::host_key;
 use countersign_example_ssh_shell::program::Program;
 use countersign_example_ssh_shell::realm::Shells;
 use countersign_example_ssh_shell::server::{Limits, Server, listen};
 use russh::keys::HashAlg;
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 /// Serve shells over SSH; --auth says who checks logins
@@ -51,20 +50,8 @@ enum Offers {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // The SSH library's own words are for its makers.
-    let levels = tracing_subscriber::filter::LevelFilter::INFO;
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_max_level(levels)
-        .init();
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    log();
+    exit(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<(), String> {
@@ -95,9 +82,7 @@ async fn run(args: Args) -> Result<(), String> {
         stop: stopped,
     });
     let config = Arc::new(connection::config(host_key, &server.limits));
-    let socket = TcpListener::bind(args.listen).await;
-    let socket = socket.map_err(|error| format!("{}: {error}", args.listen))?;
-    let local = socket.local_addr().map_err(|error| format!("{}: {error}", args.listen))?;
+    let (socket, local) = bind(args.listen).await?;
     println!("host key {fingerprint}");
     println!("ssh on {local}");
     let listening = tokio::spawn(listen(socket, server, move |server, stream, remote| {
@@ -114,15 +99,4 @@ async fn run(args: Args) -> Result<(), String> {
 /// else; the protocol itself asks the portal.
 fn takes() -> Takes {
     Takes::only([Mechanism::PUBLIC_KEY, Mechanism::PASSWORD, Mechanism::OTP, "ANONYMOUS"])
-}
-
-async fn told_to_end() -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

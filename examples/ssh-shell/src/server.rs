@@ -1,15 +1,14 @@
 //! What connections are served with: a portal, limits, and the listener.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Peer, Portal, Transport, World};
+use countersign_example_serving::{Door, Most, stopping};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use crate::form;
 
@@ -89,33 +88,12 @@ impl<R> Server<R> {
 
     /// Waits until the server is to end.
     pub async fn stopping(&self) {
-        // Who would say so is gone: nobody will.
-        if self.stop.clone().wait_for(|stop| *stop).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        stopping(&self.stop).await;
     }
 
     /// When a connection that comes now must be logged in.
     pub fn login_by(&self) -> Instant {
         Instant::now() + self.limits.login
-    }
-}
-
-/// Connections by address, so that nobody takes them all: a place is taken as long as its token lives.
-#[derive(Default)]
-struct Places(HashMap<IpAddr, Arc<()>>);
-
-impl Places {
-    fn take(&mut self, address: IpAddr, limits: &Limits) -> Option<Arc<()>> {
-        let taken = |place: &Arc<()>| Arc::strong_count(place) - 1;
-        self.0.retain(|_, place| taken(place) > 0);
-        let place = self.0.entry(address).or_default();
-        let full = taken(place) >= limits.from_one;
-        let all: usize = self.0.values().map(taken).sum();
-        match full || all >= limits.connections {
-            true => None,
-            false => self.0.get(&address).cloned(),
-        }
     }
 }
 
@@ -129,57 +107,10 @@ pub async fn listen<R, Fut>(
     R: Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
-    /// Until those who are told that the server ends have left.
-    const LEAVING: Duration = Duration::from_secs(5);
-    /// After an error of the system, such as no descriptor being left.
-    const AGAIN: Duration = Duration::from_millis(100);
-    let mut places = Places::default();
-    let mut tasks = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            biased;
-            () = server.stopping() => break,
-            Some(_) = tasks.join_next() => continue,
-            accepted = socket.accept() => accepted,
-        };
-        let (stream, remote) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!("no connection can be taken: {error}");
-                tokio::time::sleep(AGAIN).await;
-                continue;
-            }
-        };
-        match places.take(remote.ip().to_canonical(), &server.limits) {
-            Some(place) => {
-                let served = serve(Arc::clone(&server), stream, remote);
-                tasks.spawn(async move {
-                    let _place = place;
-                    served.await;
-                });
-            }
-            None => tracing::info!(%remote, "no place is left for a connection"),
-        }
-    }
-    let all = async { while tasks.join_next().await.is_some() {} };
-    let _ = timeout(LEAVING, all).await;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn nobody_takes_all_places() {
-        let mut places = Places::default();
-        let limits = Limits { connections: 3, from_one: 2, ..Limits::USUAL };
-        let [a, b] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
-        let first = places.take(a, &limits).unwrap();
-        let _second = places.take(a, &limits).unwrap();
-        assert!(places.take(a, &limits).is_none(), "a third of one");
-        let _third = places.take(b, &limits).unwrap();
-        assert!(places.take(b, &limits).is_none(), "a fourth of all");
-        drop(first);
-        assert!(places.take(b, &limits).is_some());
-    }
+    let Limits { connections, from_one, .. } = server.limits;
+    let door = Door::new(socket, Most { connections, from_one });
+    let full = |_: &TcpStream, remote| tracing::info!(%remote, "no place is left for a connection");
+    let stop = server.stop.clone();
+    let serve = |stream, remote| serve(Arc::clone(&server), stream, remote);
+    countersign_example_serving::listen(door, stop, full, serve).await;
 }

@@ -16,10 +16,9 @@ use axum::routing::{any, get};
 use clap::Parser;
 use countersign::{Mechanism, Portal};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
+use countersign_example_serving::{bind, exit, log, told_to_end};
 use countersign_http::{Authenticated, Connection, Cookie};
 use countersign_sasl::digest::{Digest, Variant};
-use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 
 use realm::{Notebooks, Pages};
 
@@ -49,14 +48,8 @@ fn variant(name: &str) -> Result<Variant, String> {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    match run(Args::parse()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    log();
+    exit(run(Args::parse()).await)
 }
 
 async fn run(args: Args) -> Result<(), String> {
@@ -89,9 +82,7 @@ async fn run(args: Args) -> Result<(), String> {
         .route("/bearer", for_programs().layer(by_bearer))
         .merge(people);
 
-    let socket = TcpListener::bind(args.listen).await;
-    let socket = socket.map_err(|error| format!("{}: {error}", args.listen))?;
-    let local = socket.local_addr().map_err(|error| error.to_string())?;
+    let (socket, local) = bind(args.listen).await?;
     println!("web on {local}");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let application = application.into_make_service_with_connect_info::<SocketAddr>();
@@ -123,15 +114,4 @@ fn behind_proxy(parts: &RequestParts) -> Connection {
         // Without TLS to the client, whatever is between the proxy and us.
         _ => Connection::default(),
     }
-}
-
-async fn told_to_end() -> Result<(), String> {
-    let listen = |kind| signal(kind).map_err(|error| format!("signals: {error}"));
-    let (mut terminate, mut interrupt) =
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }
