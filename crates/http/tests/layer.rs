@@ -14,12 +14,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use countersign::testing::StillWorld;
 use countersign::{
-    Bearer, BearerStore, Denial, Directory, Fault, Identity, Interface, Logout, PasswordStore,
-    Portal, Realm, Reason, Scene, Secret, Session, TextStore, Verdict, Verified, World,
+    Bearer, Denial, Directory, Fault, Identity, Interface, Logout, PasswordStore, Portal, Realm,
+    Reason, Secret, Session, TextStore, Verdict, Verified, World,
 };
 use countersign_http::{Authenticated, Connection, Cookie, SessionLimits, User};
 use countersign_sasl::digest::{BodyHash, Digest, Variant};
 use countersign_sasl::{Decoys, Stored};
+use countersign_testkit::OneToken;
 use http::{HeaderMap, Method, Request, StatusCode, header};
 use tower::ServiceExt;
 
@@ -104,22 +105,6 @@ impl TextStore for Users {
     }
 }
 
-struct Tokens;
-
-impl BearerStore for Tokens {
-    async fn check_token(
-        &self,
-        token: &Secret,
-        _: Option<&str>,
-        _: &Scene<'_>,
-    ) -> Result<Verdict, Fault> {
-        Ok(match *token == Secret::from("t0ken") {
-            true => Verdict::Is(Verified::vouch(Identity::named("ada"))),
-            false => Verdict::UNKNOWN,
-        })
-    }
-}
-
 struct Place {
     office: Office,
     world: Arc<StillWorld>,
@@ -132,7 +117,7 @@ impl Place {
         let users = Stored::new("users", Users, Decoys::new(Secret::from("key")));
         let users = users.by_password().by_derived_digest();
         let portal = Portal::new(office.clone()).checked_by(users);
-        let portal = portal.checked_by(Bearer::new("tokens", Tokens));
+        let portal = portal.checked_by(Bearer::new("tokens", OneToken("t0ken")));
         let layer = Authenticated::new(portal, Arc::clone(&world) as Arc<dyn World>);
         Self { office, world, layer }
     }

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use countersign::{
-    Bearer, BearerStore, Directory, Fault, Identity, PasswordStore, Portal, Scene, Secret,
-    TextStore, Verdict, Verified,
+    Bearer, Directory, Fault, Identity, PasswordStore, Portal, Secret, TextStore, Verdict, Verified,
 };
 use countersign_sasl::digest::{BodyHash, Variant};
 use countersign_sasl::{Decoys, Stored};
 use countersign_server::front::http::{self, HttpOptions, TrustedProxies};
 use countersign_server::front::{Stop, Stopper};
 use countersign_server::realm::ServerRealm;
+use countersign_testkit::OneToken;
 use serde_json::json;
 use support::http::{Reply, Running, raw};
 use support::{PATIENCE, Place, Wishes};
@@ -45,26 +45,10 @@ impl TextStore for Users {
     }
 }
 
-struct Tokens;
-
-impl BearerStore for Tokens {
-    async fn check_token(
-        &self,
-        token: &Secret,
-        _: Option<&str>,
-        _: &Scene<'_>,
-    ) -> Result<Verdict, Fault> {
-        Ok(match *token == Secret::from("a.jwt.perhaps") {
-            true => Verdict::Is(Verified::vouch(Identity::named("ada"))),
-            false => Verdict::UNKNOWN,
-        })
-    }
-}
-
 fn portal(portal: Portal<ServerRealm>) -> Portal<ServerRealm> {
     let users = Stored::new("users", Users, Decoys::new(Secret::from("key")));
     let users = users.by_password().by_derived_digest();
-    portal.checked_by(users).checked_by(Bearer::new("tokens", Tokens))
+    portal.checked_by(users).checked_by(Bearer::new("tokens", OneToken("a.jwt.perhaps")))
 }
 
 fn options() -> HttpOptions {

@@ -29,6 +29,7 @@
 mod conforms;
 mod executor;
 mod scripted;
+mod token;
 
 pub use conforms::{
     Attempt, Failure, Fixture, Proof, Report, Rule, assert_conforms, conforms, conforms_async,
@@ -38,6 +39,7 @@ pub use countersign::testing::StillWorld as OwnedWorld;
 pub use countersign::testing::now_or_never;
 pub use executor::{TimedOut, block_on};
 pub use scripted::ScriptedPeer;
+pub use token::OneToken;
 
 /// Every block of these pages compiles, and does what it says.
 #[cfg(doctest)]

@@ -366,32 +366,15 @@ async fn d26_the_last_message_goes_with_ok_or_is_one_more_cont() {
 /// OAUTHBEARER whose message says no name: guesses are counted by where they come from, whoever they would be.
 #[tokio::test]
 async fn tokens_that_come_without_a_name_are_bounded_too() {
-    use countersign::{
-        Bearer, BearerStore, Fault, Identity, Portal, Scene, Secret, Verdict, Verified,
-    };
+    use countersign::{Bearer, Portal};
     use countersign_sasl::OAuthBearer;
     use countersign_server::realm::ServerRealm;
-
-    struct Tokens;
-
-    impl BearerStore for Tokens {
-        async fn check_token(
-            &self,
-            token: &Secret,
-            _: Option<&str>,
-            _: &Scene<'_>,
-        ) -> Result<Verdict, Fault> {
-            Ok(match *token == Secret::from("hers") {
-                true => Verdict::Is(Verified::vouch(Identity::named("ada"))),
-                false => Verdict::UNKNOWN,
-            })
-        }
-    }
+    use countersign_testkit::OneToken;
 
     let mut place = Place::new().await;
     let engine = &place.engine;
     let portal = Portal::new(ServerRealm::new(engine.store.clone(), engine.world, 3600))
-        .checked_by(Bearer::new("tokens", Tokens))
+        .checked_by(Bearer::new("tokens", OneToken("hers")))
         .carried_by(OAuthBearer::new())
         .guarded_by(engine.throttle.clone());
     engine.portal.store(portal.into());
