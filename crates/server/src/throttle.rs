@@ -18,13 +18,13 @@
 //! Every node counts in memory and shares its counts through the store, some moments later.
 
 mod flights;
+mod table;
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use countersign::{Denial, Guard, GuessEnd, Moment, Reason, Scene};
@@ -32,20 +32,14 @@ use countersign_store::{Changed, Store, StoreError, ThrottleRow};
 use ipnet::IpNet;
 
 use flights::Flights;
+use table::{Entry, SHORTEST_MS, Table};
 
-/// Distinct wrong proofs that are remembered of a user from an address, as keyed hashes.
-const MARKS: usize = 8;
-/// What is held of users from addresses, and of addresses and networks: each at most so many. The longest
-/// quiet go first.
-const ENTRIES: usize = 65_536;
 /// Users from networks where they have logged in.
 const AT_HOME: usize = 100_000;
 /// The source of what is held against a user wherever it comes from.
 const ANYWHERE: &str = "anywhere";
 /// How many failures one exchange with the store brings there.
 const SAID_AT_ONCE: usize = 1_000;
-/// The first delay, in milliseconds.
-const SHORTEST_MS: u64 = 1_000;
 /// Nodes write a little after they count, and their clocks differ.
 const OVERLAP_MS: i64 = 5_000;
 
@@ -123,33 +117,6 @@ pub struct Throttle {
     wrong: AtomicU64,
     repeated: AtomicU64,
     refused: AtomicU64,
-}
-
-#[derive(Default)]
-struct Table {
-    entries: RwLock<HashMap<u64, Entry>>,
-    /// Looked at first: most of the time nobody guesses.
-    count: AtomicUsize,
-}
-
-#[derive(Debug, Clone, Default)]
-struct Entry {
-    user: Box<str>,
-    source: Box<str>,
-    failures: i64,
-    /// On the steady clock, in milliseconds.
-    until: u64,
-    last: u64,
-    marks: [u64; MARKS],
-    /// What the store has not been told yet.
-    unsaid: i64,
-    /// What the store has been told: it must be told of a reset too.
-    said: bool,
-    /// Nothing is held against it any more, and the store does not know.
-    reset: bool,
-    /// The times of the store's row that were heard last, in unix milliseconds: a row counts once. Of one that
-    /// the wall clock has stepped back behind, each look would find a delay that is still to come.
-    heard: (i64, i64),
 }
 
 /// Where a guess comes from.
@@ -525,71 +492,6 @@ impl Guard for Throttle {
         }
         if let Some((key, mark)) = under_way {
             self.flights.end(key, mark);
-        }
-    }
-}
-
-impl Table {
-    fn any(&self) -> bool {
-        self.count.load(Ordering::Relaxed) > 0
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, HashMap<u64, Entry>> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, HashMap<u64, Entry>> {
-        self.entries.write().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Room for a few more: what is forgotten anyway goes first, then the half that was quiet longest.
-    fn make_room(&self, entries: &mut HashMap<u64, Entry>, now: u64, window: u64) {
-        if entries.len() + 2 <= ENTRIES {
-            return;
-        }
-        let over = |entry: &Entry| entry.until <= now && entry.last.saturating_add(window) < now;
-        entries.retain(|_, entry| !over(entry));
-        if entries.len() * 2 > ENTRIES {
-            let mut ages: Vec<u64> = entries.values().map(|entry| entry.last).collect();
-            let middle = ages.len() / 2;
-            let median = *ages.select_nth_unstable(middle).1;
-            entries.retain(|_, entry| entry.last > median);
-        }
-    }
-}
-
-impl Entry {
-    fn of(user: &str, source: Option<&IpNet>) -> Self {
-        let source = source.map(shown).unwrap_or_default();
-        Self { user: folded(user).into(), source: source.into(), ..Self::default() }
-    }
-
-    /// Whether this proof is another than those of late.
-    fn remember(&mut self, mark: u64) -> bool {
-        let is_new = mark == 0 || !self.marks.contains(&mark);
-        if is_new {
-            self.marks.rotate_right(1);
-            self.marks[0] = mark;
-        }
-        is_new
-    }
-
-    /// Forgets what is long ago.
-    fn age(&mut self, now: u64, window: u64) {
-        if self.failures > 0 && self.last.saturating_add(window) < now {
-            self.failures = 0;
-            self.marks = [0; MARKS];
-        }
-    }
-
-    fn fail(&mut self, now: u64, free: u32, longest: Duration) {
-        self.failures = self.failures.saturating_add(1);
-        self.unsaid += 1;
-        self.last = now;
-        let beyond = self.failures.saturating_sub(i64::from(free));
-        if beyond > 0 {
-            let doublings = u32::try_from(beyond - 1).unwrap_or(u32::MAX).min(16);
-            self.until = now.saturating_add((SHORTEST_MS << doublings).min(millis(longest)));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Guesses from addresses, with a clock that the test owns.
 
+use super::table::ENTRIES;
 use countersign::testing::StillWorld;
 use countersign::{Identity, KindSet, Peer, Verified};
 
