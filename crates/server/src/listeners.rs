@@ -111,8 +111,8 @@ fn http(
         trusted_proxies: section.trusted_proxies.clone(),
         parts: section.parts(),
         basic: section.basic,
-        digest: section.digest.offers().to_vec(),
-        bearer: section.bearer.is_on(),
+        digest: section.digest.0.clone(),
+        bearer: *section.bearer,
         login_page: section.login_page.clone(),
         open: open.clone(),
         ..HttpOptions::default()

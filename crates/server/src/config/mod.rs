@@ -5,7 +5,9 @@
 //! an error in it keeps its place in the file.
 
 mod error;
+mod listen;
 mod passkeys;
+mod placed;
 mod policy;
 mod sections;
 mod store;
@@ -28,13 +30,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
 pub use error::ConfigError;
+pub use listen::{DovecotMasterSection, DovecotSection, HttpSection, SaslauthdSection, TlsSection};
 pub use passkeys::PasskeysSection;
 pub use policy::{NetworkWord, PolicyRow, table as policy_table};
 use policy::{Places, PolicySection};
 pub use sections::{
-    AccountsPolicy, AuditSection, DovecotMasterSection, DovecotSection, HttpSection, LimitsSection,
-    LogFormat, LogLevel, LogSection, MetricsSection, SaslauthdSection, SessionsSection,
-    ThrottleSection, TlsSection,
+    AccountsPolicy, AuditSection, LimitsSection, LogFormat, LogLevel, LogSection, MetricsSection,
+    SessionsSection, ThrottleSection,
 };
 pub use store::StoreSection;
 pub use telemetry::TelemetryOptions;
