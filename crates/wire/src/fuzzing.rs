@@ -8,6 +8,7 @@ use crate::dovecot::{
     AuthWriter, ClientLine, Dialect, InitialResponse, LINE_LIMIT, LineError, Lines, ServerHello,
     ServerLine, encode_ok, encode_response, escape, unescape,
 };
+pub use crate::one::fuzzing::*;
 use crate::saslauthd::{self, Answer, Ask, Progress, Reply};
 
 /// A whole stream from a Dovecot client, under each dialect.

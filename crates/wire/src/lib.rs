@@ -9,10 +9,12 @@
 //! |---|---|---|
 //! | [`dovecot`] | Dovecot's authentication client protocol 1.x (Postfix, Exim, …) | `docs/protocols/dovecot-auth.md` |
 //! | [`saslauthd`] | the socket of Cyrus `saslauthd` (libsasl2, Exim, …) | `docs/protocols/saslauthd.md` |
+//! | [`one`] | OpenNebula: drivers, `oned` and `one_auth_mad`, `oned.conf` | `docs/protocols/opennebula.md` |
 #![forbid(unsafe_code)]
 
 pub mod dovecot;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod one;
 mod sasl_data;
 pub mod saslauthd;

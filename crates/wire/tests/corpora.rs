@@ -24,3 +24,13 @@ fn dovecot_master() {
 fn saslauthd() {
     replay::corpus("saslauthd", fuzzing::saslauthd);
 }
+
+#[test]
+fn one_reply() {
+    replay::corpus("one_reply", fuzzing::one_reply);
+}
+
+#[test]
+fn one_document() {
+    replay::corpus("one_document", fuzzing::one_document);
+}
