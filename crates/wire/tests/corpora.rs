@@ -34,3 +34,8 @@ fn one_reply() {
 fn one_document() {
     replay::corpus("one_document", fuzzing::one_document);
 }
+
+#[test]
+fn one_mad() {
+    replay::corpus("one_mad", fuzzing::one_mad);
+}

@@ -1,5 +1,7 @@
 //! OpenNebula's formats: what is written comes back, and nothing that somebody typed becomes anything else.
 
+use countersign_wire::fuzzing;
+use countersign_wire::one::mad::*;
 use countersign_wire::one::*;
 use proptest::collection::vec;
 use proptest::option;
@@ -71,5 +73,69 @@ proptest! {
         if let Ok(DriverAnswer { reply: Some(reply), .. }) = DriverAnswer::parse(line.as_bytes(), secret.as_bytes()) {
             prop_assert!(reply.groups().is_empty(), "{:?}", reply);
         }
+    }
+
+    /// What oned sends is what the manager reads, in every version, or it has an answer.
+    #[test]
+    fn logins_come_back(
+        id in 0..=i64::MAX as u64, user_id in option::of(0..=2_147_483_647_u32), version in 0..Profile::ALL.len(),
+        stored in option::of("[!-~]{2,40}"), secret in bytes(60),
+    ) {
+        let profile = Profile::ALL[version];
+        let login = Request::Authenticate(Authenticate {
+            id, user_id, driver: "ldap".parse().unwrap(), user: "é".parse().unwrap(),
+            stored: stored.as_deref().map(Into::into), secret: secret.as_slice().into(),
+        });
+        let mut out = Vec::new();
+        if login.encode(profile, &mut out).is_err() {
+            prop_assert!(!profile.encodes_secrets() && secret.contains(&b'\n'));
+            return Ok(());
+        }
+        let mut lines = LineSplitter::new(LINE_LIMIT);
+        lines.feed(&out);
+        let Some(Line::Whole(line)) = lines.next_line() else { panic!("a line") };
+        match Request::parse(line, profile.into()) {
+            Ok(read) => prop_assert_eq!(read, Some(login)),
+            Err(bad) => {
+                prop_assert!(secret.is_empty() || !profile.encodes_secrets() && secret.contains(&b' '), "{}", bad);
+                prop_assert_eq!(bad.waits, Some((Verb::Authenticate, id)));
+            }
+        }
+        while let Some(line) = lines.next_line() {
+            prop_assert_eq!(line, Line::Whole(b""));
+        }
+    }
+
+    #[test]
+    fn every_response_is_one_line(id: u64, text in ".{0,80}|[ \\n\\r-]{0,6}") {
+        let id = id / 2;
+        for response in [
+            Response::Authenticate { id, answer: Answer::No(&text) },
+            Response::Authorize { id, answer: Err(&text) },
+            Response::Log { severity: Severity::Info, about: Some(id), text: &text },
+        ] {
+            let mut out = Vec::new();
+            response.encode(&mut out);
+            prop_assert_eq!(out.pop(), Some(b'\n'));
+            prop_assert!(!String::from_utf8(out.clone()).unwrap().contains(char::is_control));
+            prop_assert!(!out.ends_with(b" "));
+            match ManagerLine::parse(&out) {
+                Ok(ManagerLine::Answer { id: read, success, .. }) => prop_assert_eq!((read, success), (id, false)),
+                Ok(ManagerLine::Log { about, .. }) => prop_assert_eq!(about, Some(id)),
+                other => prop_assert!(false, "{:?}", other),
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_panics(data in bytes(300)) {
+        fuzzing::one_reply(&data);
+        fuzzing::one_document(&data);
+        fuzzing::one_mad(&data);
+        for start in ["\x07AUTHENTICATE  7 2 ldap u ", "\x07AUTHENTICATE 7 2 ldap u - ", "\x07AUTHORIZE  7 2 "] {
+            fuzzing::one_mad(&[start.as_bytes(), &data].concat());
+        }
+        fuzzing::one_document(&[b"<AUTHN><USERNAME>u</USERNAME><SECRET>", &data[..], b"</SECRET></AUTHN>"].concat());
+        fuzzing::one_reply(&[b"\xffx u p ", &data[..]].concat());
     }
 }

@@ -1,5 +1,8 @@
 //! The bodies of this protocol's fuzz targets.
 
+use super::mad::{
+    BadRequest, Line, LineSplitter, ManagerLine, Request, RequestFault, SecretEncoding,
+};
 use super::{
     Authn, AuthnDocument, Authz, AuthzDocument, DriverAnswer, DriverInput, Profile, REPLY_LIMIT,
     Reply,
@@ -48,5 +51,78 @@ pub fn one_document(data: &[u8]) {
         assert_eq!(AuthnDocument::parse(document.expose()), Ok(login));
     } else {
         assert!(data.len() > 100_000);
+    }
+}
+
+/// A stream of oned, under each spelling of secrets, and the same lines as a manager's. The first byte is the
+/// size of a read.
+pub fn one_mad(data: &[u8]) {
+    let Some((&size, stream)) = data.split_first() else { return };
+    let (mut pieces, mut whole) = (LineSplitter::new(256), LineSplitter::new(256));
+    let mut cut = Vec::new();
+    for piece in stream.chunks(usize::from(size).max(1)) {
+        pieces.feed(piece);
+        while let Some(line) = pieces.next_line() {
+            cut.push(owned(line));
+        }
+    }
+    whole.feed(stream);
+    for line in cut {
+        assert_eq!(whole.next_line().map(owned), Some(line.clone()));
+        match line {
+            Ok(line) => {
+                mad_line(&line, SecretEncoding::Raw, Profile::V6_2);
+                mad_line(&line, SecretEncoding::Base64, Profile::V6_4);
+                mad_line(&line, SecretEncoding::ByFraming, Profile::V7_3_80);
+                let _ = ManagerLine::parse(&line);
+            }
+            Err(head) => refused(&BadRequest::too_long(&head)),
+        }
+    }
+    assert_eq!(whole.next_line(), None);
+}
+
+fn owned(line: Line<'_>) -> Result<Vec<u8>, Vec<u8>> {
+    match line {
+        Line::Whole(line) => Ok(line.to_vec()),
+        Line::TooLong(head) => Err(head.to_vec()),
+    }
+}
+
+fn mad_line(line: &[u8], encoding: SecretEncoding, profile: Profile) {
+    match Request::parse(line, encoding) {
+        Ok(Some(request)) => {
+            let mut out = Vec::new();
+            // What was read from a line has no LF but, decoded, in a secret.
+            let Ok(()) = request.encode(profile, &mut out) else {
+                assert!(matches!(request, Request::Authenticate(_)));
+                return;
+            };
+            let end = out.iter().position(|&byte| byte == b'\n').expect("an end");
+            let again = Request::parse(&out[..end], profile.into());
+            // A decoded secret may have blanks, which raw messages cannot carry.
+            match again {
+                Err(BadRequest { why: RequestFault::Fields { .. }, .. }) => {
+                    assert!(!profile.encodes_secrets());
+                }
+                again => assert_eq!(again, Ok(Some(request))),
+            }
+        }
+        Ok(None) => assert!(line.iter().all(u8::is_ascii_whitespace)),
+        Err(bad) => refused(&bad),
+    }
+}
+
+/// An answer to a bad message is one line, and a no.
+fn refused(bad: &BadRequest) {
+    let mut out = Vec::new();
+    assert_eq!(bad.refuse(&mut out), bad.waits.is_some());
+    let Some((verb, id)) = bad.waits else { return assert!(out.is_empty()) };
+    let line = out.strip_suffix(b"\n").expect("an end");
+    match ManagerLine::parse(line) {
+        Ok(ManagerLine::Answer { verb: v, id: i, success, info: Some(_) }) => {
+            assert_eq!((v, i, success), (verb, id, false));
+        }
+        other => panic!("{other:?}"),
     }
 }

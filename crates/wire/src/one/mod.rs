@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | a driver's input | [`AuthnDocument`], [`AuthzDocument`] | [`Authn`], [`Authz`] |
 //! | a driver's output | [`DriverAnswer`], [`Reply`] | [`Reply`] |
+//! | the pipe between oned and its manager | [`mad::Request`], [`mad::ManagerLine`] | [`mad::Request`], [`mad::Response`] |
 //! | names and session strings | [`UserName`], [`DriverName`], [`Gid`], [`Session`], [`ServerSession`] | the same |
 //!
 //! What differs from version to version is in one place, [`Profile`].
@@ -29,6 +30,7 @@
 mod authn;
 mod authz;
 pub(crate) mod fuzzing;
+pub mod mad;
 mod names;
 mod profile;
 mod reply;
