@@ -48,6 +48,11 @@ fn main() -> ExitCode {
             print!("{HELP}");
             Ok(true)
         }
+        // Not for people: `bench` starts itself so.
+        Some((&bench::cred::bare::TASK, _)) => match bench::cred::bare::serve() {
+            Ok(()) => Ok(true),
+            Err(error) => Err(error.to_string()),
+        },
         Some((task, _)) => Err(format!("there is no task `{task}`\n\n{HELP}")),
     };
     match done {

@@ -14,7 +14,7 @@ use countersign_example_mail::pop3::{self, Pop3Mailbox};
 use countersign_example_mail::realm::Maildirs;
 use countersign_example_mail::server::{Limits, Server, listen};
 use countersign_example_mail::wire::Wire;
-use countersign_example_serving::{Where, bind, exit, log, told_to_end};
+use countersign_example_serving::{self as serving, Where, bind, told_to_end};
 use countersign_sasl::{Login, OAuthBearer, Plain, XOAuth2};
 use countersign_tls::{Pair, TlsFiles};
 use tokio::sync::watch;
@@ -69,10 +69,8 @@ struct Args {
     auth: AuthArgs,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    log();
-    exit(run(Args::parse()).await)
+fn main() -> ExitCode {
+    serving::run(run(Args::parse()))
 }
 
 async fn run(args: Args) -> Result<(), String> {
@@ -189,12 +187,18 @@ async fn run(args: Args) -> Result<(), String> {
         let (mail, stopped) = (Arc::clone(&mail), stopped.clone());
         tokio::spawn(async move { mail.watch(stopped).await })
     };
-    told_to_end().await?;
+    let why = tokio::select! {
+        told = told_to_end() => told,
+        Some(ended) = tasks.join_next() => match ended {
+            Ok(ended) => ended.map_err(|error| format!("a listener: {error}")),
+            Err(error) => Err(format!("a listener: {error}")),
+        },
+    };
     mail.say(None, "This server ends now");
     stop.send_replace(true);
     while tasks.join_next().await.is_some() {}
     let _ = watching.await;
-    Ok(())
+    why
 }
 
 /// What POP3 and IMAP can carry: a name and a password, and SASL's messages. For whoever starts the program with

@@ -10,6 +10,7 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
+use std::io;
 use std::sync::Arc;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
@@ -60,7 +61,7 @@ struct Command {
 /// leaves, when it is silent for too long, and when this future is dropped.
 pub async fn serve<R: Realm<Pop3Mailbox>>(server: &Server<R>, wire: Wire, mut peer: Peer) {
     // Drawn for each connection, and only where somebody could use it (RFC 1939, section 7).
-    if server.portal.mechanism_names().iter().any(|name| name.eq_ignore_ascii_case("APOP")) {
+    if server.portal.offers("APOP") {
         peer.more.greeting = Some(timestamp(server).into());
     }
     let (teller, notices) = Teller::new();
@@ -173,6 +174,17 @@ fn timestamp<R>(server: &Server<R>) -> String {
     server.world.fill(&mut random);
     let seconds = server.world.now().unix;
     format!("<{}.{seconds}@{}>", BASE64_URL_SAFE_NO_PAD.encode(random), server.host)
+}
+
+/// Why somebody does not get at a maildrop (RFC 2449, section 8.1.1; RFC 3206, section 4).
+fn closed(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ResourceBusy => "[IN-USE] Another session has this mailbox",
+        _ => {
+            tracing::error!("a mailbox cannot be opened: {error}");
+            "[SYS/TEMP] The mailbox cannot be opened now"
+        }
+    }
 }
 
 /// A session of POP3's.

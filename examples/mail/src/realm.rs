@@ -16,11 +16,11 @@ use countersign::{
 use tokio::sync::watch;
 
 use crate::imap::{ImapMailbox, Mailbox};
-use crate::maildir::{self, Maildir, Stamp};
+use crate::maildir::{self, Stamp};
 use crate::notice::{Notice, Teller};
 use crate::place::Places;
 use crate::pop3::Pop3Mailbox;
-use drop::MaildirDrop;
+use drop::{MaildirDrop, Taken};
 use folders::Folders;
 use visitors::Visited;
 
@@ -32,6 +32,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub struct Maildirs {
     places: Places,
     visitors: Option<PathBuf>,
+    /// Those that POP3 sessions have.
+    taken: Taken,
     minds: Arc<Minds<Lent>>,
 }
 
@@ -56,7 +58,12 @@ impl Maildirs {
     /// Maildirs in these places.
     pub fn new(places: Places) -> Self {
         let limits = MindLimits { each: 20, all: 10_000 };
-        Self { places, visitors: None, minds: Arc::new(Minds::new(limits)) }
+        Self {
+            places,
+            visitors: None,
+            taken: Taken::default(),
+            minds: Arc::new(Minds::new(limits)),
+        }
     }
 
     /// With a Maildir for visitors without a name, who read it and change nothing. Without one they have none.
@@ -135,7 +142,10 @@ impl Realm<Pop3Mailbox> for Maildirs {
     ) -> Result<Session<Pop3Mailbox>, Denial> {
         let (place, owned) = self.open(who).await?;
         let loan = self.lend(who, Lent { teller: mind, watch: Watch::default() })?;
-        let maildrop = MaildirDrop::new(place, owned, loan);
+        let maildrop = match owned {
+            true => MaildirDrop::owned(place, self.taken.clone(), loan),
+            false => MaildirDrop::visited(place, loan),
+        };
         Ok(Session::<Pop3Mailbox>::new(Box::new(maildrop)).at_logout(farewell(who, "pop3")))
     }
 }
@@ -147,15 +157,9 @@ impl Realm<ImapMailbox> for Maildirs {
         mind: Teller,
     ) -> Result<Session<ImapMailbox>, Denial> {
         let (place, owned) = self.open(who).await?;
-        let inbox = tokio::task::spawn_blocking(move || Maildir::open(place)).await;
-        let inbox = inbox.map_err(std::io::Error::other).and_then(|opened| opened);
-        let inbox = inbox.map_err(|error| {
-            tracing::error!("the mailbox of {}: {error}", who.subject);
-            Denial::new(Reason::Realm).because("the mailbox cannot be opened")
-        })?;
         let watch = Watch::default();
         let loan = self.lend(who, Lent { teller: mind, watch: watch.clone() })?;
-        let folders = Folders::new(inbox, watch, loan);
+        let folders = Folders::new(place, watch, loan);
         let mailbox: Box<dyn Mailbox> = match owned {
             true => Box::new(folders),
             false => Box::new(Visited(folders)),

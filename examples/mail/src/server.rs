@@ -6,11 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Peer, Portal, Transport, World};
-use countersign_example_serving::{Door, Most, stopping};
+use countersign_example_serving::{Most, stopping};
 use countersign_tls::Pair;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::wire::Stream;
 
 /// All that a protocol has: one portal, and what connections need.
 pub struct Server<R> {
@@ -86,29 +88,31 @@ impl<R> Server<R> {
 
 /// Serves connections until the server is to end, and then waits a little for those that are left. Whoever
 /// comes when there is no place is sent `full` and away.
+///
+/// # Errors
+///
+/// When the system cannot say when somebody comes.
 pub async fn listen<R, Fut>(
     socket: TcpListener,
     server: Arc<Server<R>>,
     full: &'static [u8],
     serve: impl Fn(Arc<Server<R>>, TcpStream, SocketAddr) -> Fut,
-) where
+) -> io::Result<()>
+where
     R: Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let Limits { connections, from_one, .. } = server.limits;
-    let door = Door::new(socket, Most { connections, from_one });
+    let most = Most { connections, from_one };
     let refuse = |stream: &TcpStream, _| refuse(stream, full);
     let stop = server.stop.clone();
-    countersign_example_serving::listen(door, stop, refuse, |stream, remote| {
-        let _ = stream.set_nodelay(true);
-        serve(Arc::clone(&server), stream, remote)
-    })
-    .await;
+    let serve = |stream, remote| serve(Arc::clone(&server), stream, remote);
+    countersign_example_serving::listen(socket, most, stop, refuse, serve).await
 }
 
 /// Says so if that needs no waiting.
 fn refuse(stream: &TcpStream, full: &[u8]) {
-    match stream.try_write(full) {
+    match stream.send_now(full, true) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
         Err(error) => tracing::debug!("a connection too many is gone already: {error}"),

@@ -1,33 +1,65 @@
 //! A connection: lines and literals with limits, answers that are gathered, TLS from the middle on.
 
 use std::io;
+use std::pin::Pin;
 use std::time::Duration;
 
 use countersign_tls::{ClientCertificate, Pair};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use rustix::net::{SendFlags, send};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::tls::Channel;
 
 /// What a connection goes through.
-pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+pub trait Stream: AsyncRead + AsyncWrite + Unpin + Send {
+    /// Sends as much as it can without waiting, where that is possible at all: somebody who waits for an answer has
+    /// room for it, and nobody needs to ask first. After the `last` bytes nothing follows but the end, and both may
+    /// go together.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::WouldBlock`] when nothing can be sent so.
+    fn send_now(&self, _bytes: &[u8], _last: bool) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+impl Stream for TcpStream {
+    fn send_now(&self, bytes: &[u8], last: bool) -> io::Result<usize> {
+        let more = if last { SendFlags::MORE } else { SendFlags::empty() };
+        Ok(send(self, bytes, SendFlags::NOSIGNAL | more)?)
+    }
+}
+
+impl Stream for DuplexStream {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for TlsStream<S> {}
 
 /// How long a peer may take to hear what was said, in full.
 const HEARING: Duration = Duration::from_secs(60);
 /// How much is gathered before it is sent.
 const GATHERED: usize = 64 * 1024;
-/// How much is read at once.
-const READ: usize = 8 * 1024;
+/// Room for what is read at once, to begin with: commands are short, and all of it is wiped in the end.
+const READ: usize = 1024;
 
 /// A connection.
 pub struct Wire {
     stream: Box<dyn Stream>,
-    /// It may hold a password, so it is wiped.
-    heard: Zeroizing<Vec<u8>>,
+    heard: Heard,
     said: Vec<u8>,
+    /// Rings when the peer has been silent for too long. One for all that is heard: it is set, not made.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+/// What a peer has said and nobody has asked for yet.
+#[derive(Default)]
+struct Heard {
+    /// It may hold a password, so it is wiped.
+    bytes: Zeroizing<Vec<u8>>,
     /// Whether the peer will say nothing more.
     ended: bool,
     /// Whether what comes belongs to a line that is too long already.
@@ -51,13 +83,7 @@ pub type Line = Zeroizing<Vec<u8>>;
 impl Wire {
     /// A connection through this stream.
     pub fn new(stream: impl Stream + 'static) -> Self {
-        Self {
-            stream: Box::new(stream),
-            heard: Zeroizing::default(),
-            said: Vec::new(),
-            ended: false,
-            skipping: false,
-        }
+        Self { stream: Box::new(stream), heard: Heard::default(), said: Vec::new(), alarm: None }
     }
 
     /// Hears a line of at most `limit` bytes. What was said before is sent first, unless another line is here
@@ -71,19 +97,20 @@ impl Wire {
     pub async fn line(&mut self, limit: usize, deadline: Instant) -> Result<Line, Silence> {
         let mut looked = 0;
         loop {
-            let end = self.heard.iter().skip(looked).position(|byte| *byte == b'\n');
+            let heard = &mut self.heard;
+            let end = heard.bytes.iter().skip(looked).position(|byte| *byte == b'\n');
             if let Some(end) = end.map(|end| end + looked) {
-                let line = self.heard.get(..end).unwrap_or_default();
+                let line = heard.bytes.get(..end).unwrap_or_default();
                 let line = line.strip_suffix(b"\r").unwrap_or(line);
-                let too_long = std::mem::take(&mut self.skipping) || line.len() > limit;
+                let too_long = std::mem::take(&mut heard.skipping) || line.len() > limit;
                 let line = if too_long { Vec::new() } else { line.to_vec() };
-                self.forget(end + 1);
+                heard.forget(end + 1);
                 return if too_long { Err(Silence::TooLong) } else { Ok(line.into()) };
             }
-            looked = self.heard.len();
+            looked = heard.bytes.len();
             if looked > limit + 1 {
-                (looked, self.skipping) = (0, true);
-                self.forget(self.heard.len());
+                (looked, heard.skipping) = (0, true);
+                heard.forget(heard.bytes.len());
             }
             self.flush().await.map_err(|_| Silence::Left)?;
             self.hear(deadline).await?;
@@ -97,11 +124,11 @@ impl Wire {
     /// [`Silence`].
     pub async fn exactly(&mut self, count: usize, deadline: Instant) -> Result<Line, Silence> {
         self.flush().await.map_err(|_| Silence::Left)?;
-        while self.heard.len() < count {
+        while self.heard.bytes.len() < count {
             self.hear(deadline).await?;
         }
-        let bytes = Zeroizing::new(self.heard.get(..count).unwrap_or_default().to_vec());
-        self.forget(count);
+        let bytes = Zeroizing::new(self.heard.bytes.get(..count).unwrap_or_default().to_vec());
+        self.heard.forget(count);
         Ok(bytes)
     }
 
@@ -125,28 +152,42 @@ impl Wire {
     ///
     /// When the peer left or does not listen.
     pub async fn flush(&mut self) -> io::Result<()> {
+        self.send(false).await
+    }
+
+    async fn send(&mut self, last: bool) -> io::Result<()> {
         if self.said.is_empty() {
             return Ok(());
         }
-        let sent = async {
-            self.stream.write_all(&self.said).await?;
-            self.stream.flush().await
+        let sent = match self.stream.send_now(&self.said, last) {
+            Ok(sent) if sent == self.said.len() => Ok(()),
+            Ok(sent) => self.send_from(sent).await,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.send_from(0).await,
+            Err(error) => Err(error),
         };
-        let sent =
-            timeout(HEARING, sent).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         self.said.clear();
         // One message in a while must not keep its room for as long as the connection lasts.
         self.said.shrink_to(GATHERED);
         sent
     }
 
+    /// Sends the rest as fast as the peer listens.
+    async fn send_from(&mut self, from: usize) -> io::Result<()> {
+        let sent = async {
+            self.stream.write_all(self.said.get(from..).unwrap_or_default()).await?;
+            self.stream.flush().await
+        };
+        timeout(HEARING, sent).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+
     /// Waits until the peer has left, with nothing said before that is still to be answered.
     pub async fn left(&mut self, limit: usize) {
         loop {
-            if self.heard.len() >= limit || self.ended && !self.heard.is_empty() {
+            let (here, ended) = (self.heard.bytes.len(), self.heard.ended);
+            if here >= limit || ended && here > 0 {
                 return std::future::pending().await;
             }
-            if self.ended || self.more().await.is_err() {
+            if ended || self.heard.more(&mut self.stream).await.is_err() {
                 return;
             }
         }
@@ -154,7 +195,7 @@ impl Wire {
 
     /// Whether the peer has said something that was not asked for yet.
     pub fn has_more(&self) -> bool {
-        !self.heard.is_empty()
+        !self.heard.bytes.is_empty()
     }
 
     /// Goes on in TLS.
@@ -174,44 +215,51 @@ impl Wire {
 
     /// Ends what we say, in good order.
     pub async fn close(mut self) {
-        if self.flush().await.is_ok() {
+        if self.send(true).await.is_ok() {
             let _ = timeout(HEARING, self.stream.shutdown()).await;
         }
     }
 
     async fn hear(&mut self, deadline: Instant) -> Result<(), Silence> {
-        if self.ended {
+        if self.heard.ended {
             return Err(Silence::Left);
         }
-        match timeout_at(deadline, self.more()).await {
-            Err(_) => Err(Silence::TimedOut),
-            Ok(Ok(())) if !self.ended => Ok(()),
-            Ok(_) => Err(Silence::Left),
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if alarm.deadline() != deadline {
+            alarm.as_mut().reset(deadline);
         }
+        let heard = tokio::select! {
+            biased;
+            heard = self.heard.more(&mut self.stream) => heard,
+            () = alarm => return Err(Silence::TimedOut),
+        };
+        if heard.is_ok() && !self.heard.ended { Ok(()) } else { Err(Silence::Left) }
     }
+}
 
-    async fn more(&mut self) -> io::Result<()> {
-        if self.heard.capacity() - self.heard.len() < READ {
+impl Heard {
+    async fn more(&mut self, stream: &mut Box<dyn Stream>) -> io::Result<()> {
+        if self.bytes.capacity() - self.bytes.len() < READ / 2 {
             // By hand: growing by itself would leave a copy of what was heard behind.
-            let mut larger = Vec::with_capacity(self.heard.capacity() * 2 + READ);
-            larger.extend_from_slice(&self.heard);
-            self.heard = larger.into();
+            let mut larger = Vec::with_capacity(self.bytes.capacity() * 2 + READ);
+            larger.extend_from_slice(&self.bytes);
+            self.bytes = larger.into();
         }
-        let read = self.stream.read_buf(&mut *self.heard).await;
+        let read = stream.read_buf(&mut *self.bytes).await;
         self.ended = !matches!(read, Ok(1..));
         read.map(drop)
     }
 
     fn forget(&mut self, count: usize) {
-        let count = count.min(self.heard.len());
-        let left = self.heard.len() - count;
-        self.heard.copy_within(count.., 0);
-        if let Some(rest) = self.heard.get_mut(left..) {
+        let count = count.min(self.bytes.len());
+        let left = self.bytes.len() - count;
+        self.bytes.copy_within(count.., 0);
+        if let Some(rest) = self.bytes.get_mut(left..) {
             rest.zeroize();
         }
-        self.heard.truncate(left);
-        if left == 0 && self.heard.capacity() > GATHERED {
-            self.heard = Zeroizing::default();
+        self.bytes.truncate(left);
+        if left == 0 && self.bytes.capacity() > GATHERED {
+            self.bytes = Zeroizing::default();
         }
     }
 }

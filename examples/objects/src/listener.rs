@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{KindSet, Peer, Portal, Realm, Transport, World};
-use countersign_example_serving::{Door, Most, Place, stopping};
+use countersign_example_serving::{Door, Guest, Most, Place, stopping};
 use countersign_tls::Pair;
 use rustix::net::sockopt;
 use tokio::net::{TcpListener, TcpStream};
@@ -57,7 +57,7 @@ impl<R> Server<R> {
 ///
 /// # Errors
 ///
-/// When a thread cannot be started.
+/// When a thread cannot be started, or the system cannot say when somebody comes.
 pub async fn listen<R: Realm<Objects> + 'static>(
     socket: TcpListener,
     server: Arc<Server<R>>,
@@ -66,17 +66,16 @@ pub async fn listen<R: Realm<Objects> + 'static>(
     let threads = (0..threads.max(1)).map(|_| Thread::start(Arc::clone(&server)));
     let threads = threads.collect::<io::Result<Vec<_>>>()?;
     let Limits { connections, from_one, .. } = server.limits;
-    let mut door = Door::new(socket, Most { connections, from_one });
+    let door = Door::new(socket, Most { connections, from_one })?;
     // Nothing can be said to whoever comes when there is no place: there is no login yet that could be refused.
     let full = |_: &TcpStream, remote| tracing::warn!(%remote, "too many connections");
     let mut next = threads.iter().cycle();
     loop {
-        let (stream, remote, place) = tokio::select! {
+        let Guest { stream, remote, place } = tokio::select! {
             biased;
             () = server.stopping() => break,
-            next = door.next(full) => next,
+            guest = door.next(full) => guest,
         };
-        let _ = stream.set_nodelay(true);
         if let Err(error) = keep_alive(&stream) {
             tracing::warn!(%remote, "nobody will see that this client is gone: {error}");
         }

@@ -11,7 +11,7 @@ use clap::Parser;
 use countersign::{Policy, Portal, Terms};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
 use countersign_example_objects::{Desks, Limits, Server, listen};
-use countersign_example_serving::{Where, bind, exit, log, told_to_end};
+use countersign_example_serving::{self as serving, Where, bind, told_to_end};
 use countersign_tls::{Pair, TlsFiles};
 use tokio::sync::watch;
 
@@ -41,10 +41,8 @@ struct Args {
     auth: AuthArgs,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    log();
-    exit(run(Args::parse()).await)
+fn main() -> ExitCode {
+    serving::run(run(Args::parse()))
 }
 
 async fn run(args: Args) -> Result<(), String> {

@@ -1,18 +1,23 @@
-//! What the servers of this folder do around their protocols: a listener with limits, an end that is waited for, and
-//! the words of a command line. Nothing of it has to do with logins; a server of one's own has it already.
+//! What the servers of this folder do around their protocols: threads to run on, a log that nobody waits for, a
+//! listener with limits, and an end that is waited for. Nothing of it has to do with logins; a server of one's own
+//! has it already.
 #![forbid(unsafe_code)]
 
 mod door;
+mod log;
 
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::thread::available_parallelism;
 
 use countersign::Plaintext;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-pub use door::{Door, Most, Place, listen};
+pub use door::{Door, Guest, Most, Place, listen};
+use log::Log;
 
 /// Where passwords may cross the network readable, as a command line says it.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -35,23 +40,28 @@ impl From<Where> for Plaintext {
     }
 }
 
-/// Logs to standard error. The words of libraries below `info` are for their makers.
-pub fn log() {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_max_level(tracing_subscriber::filter::LevelFilter::INFO)
-        .init();
-}
-
-/// How a program ends that came to this.
-pub fn exit(came_to: Result<(), String>) -> ExitCode {
+/// Runs a program to its end, with a log on standard error, and says how it ended.
+pub fn run(program: impl Future<Output = Result<(), String>>) -> ExitCode {
+    let came_to = {
+        // It ends after the runtime, whose tasks may have something to say until then.
+        let _log = Log::begin();
+        runtime().map_err(|error| format!("threads: {error}")).and_then(|on| on.block_on(program))
+    };
     match came_to {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// As many threads as there are processors for this process; where that is one, there is nobody to share work with,
+/// and nothing is spent on it.
+fn runtime() -> std::io::Result<Runtime> {
+    match available_parallelism().map_or(1, usize::from) {
+        1 => Builder::new_current_thread().enable_all().build(),
+        _ => Builder::new_multi_thread().enable_all().build(),
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Parser;
 use countersign::{Factor, Mechanism, Policy, Portal, Terms};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
-use countersign_example_serving::{bind, exit, log, told_to_end};
+use countersign_example_serving::{self as serving, bind, told_to_end};
 use countersign_example_ssh_shell::connection;
 use countersign_example_ssh_shell::host_key;
 use countersign_example_ssh_shell::program::Program;
@@ -48,10 +48,8 @@ enum Offers {
     Listed,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    log();
-    exit(run(Args::parse()).await)
+fn main() -> ExitCode {
+    serving::run(run(Args::parse()))
 }
 
 async fn run(args: Args) -> Result<(), String> {
@@ -85,14 +83,20 @@ async fn run(args: Args) -> Result<(), String> {
     let (socket, local) = bind(args.listen).await?;
     println!("host key {fingerprint}");
     println!("ssh on {local}");
-    let listening = tokio::spawn(listen(socket, server, move |server, stream, remote| {
+    let listening = listen(socket, server, move |server, stream, remote| {
         connection::serve(server, Arc::clone(&config), stream, remote)
-    }));
-    told_to_end().await?;
-    shells.say(None, "This server ends now");
-    stop.send_replace(true);
-    let _ = listening.await;
-    Ok(())
+    });
+    let told = async {
+        told_to_end().await?;
+        shells.say(None, "This server ends now");
+        stop.send_replace(true);
+        // Until everybody is logged out.
+        std::future::pending().await
+    };
+    tokio::select! {
+        ended = listening => ended.map_err(|error| format!("{local}: {error}")),
+        failed = told => failed,
+    }
 }
 
 /// What SSH's methods can ask for: a key, and what can be typed. For whoever starts the program with something

@@ -1,11 +1,12 @@
 //! What connections are served with: a portal, limits, and the listener.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Peer, Portal, Transport, World};
-use countersign_example_serving::{Door, Most, stopping};
+use countersign_example_serving::{Most, stopping};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -99,18 +100,23 @@ impl<R> Server<R> {
 
 /// Serves connections until the server is to end, and then waits a little for those that are left. Whoever comes
 /// when there is no place is sent away.
+///
+/// # Errors
+///
+/// When the system cannot say when somebody comes.
 pub async fn listen<R, Fut>(
     socket: TcpListener,
     server: Arc<Server<R>>,
     serve: impl Fn(Arc<Server<R>>, TcpStream, SocketAddr) -> Fut,
-) where
+) -> io::Result<()>
+where
     R: Send + Sync + 'static,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let Limits { connections, from_one, .. } = server.limits;
-    let door = Door::new(socket, Most { connections, from_one });
+    let most = Most { connections, from_one };
     let full = |_: &TcpStream, remote| tracing::info!(%remote, "no place is left for a connection");
     let stop = server.stop.clone();
     let serve = |stream, remote| serve(Arc::clone(&server), stream, remote);
-    countersign_example_serving::listen(door, stop, full, serve).await;
+    countersign_example_serving::listen(socket, most, stop, full, serve).await
 }

@@ -16,7 +16,7 @@ use axum::routing::{any, get};
 use clap::Parser;
 use countersign::{Mechanism, Portal};
 use countersign_checkers::kinds::{AuthArgs, Kinds, Parts, Takes};
-use countersign_example_serving::{bind, exit, log, told_to_end};
+use countersign_example_serving::{self as serving, bind, told_to_end};
 use countersign_http::{Authenticated, Connection, Cookie};
 use countersign_sasl::digest::{Digest, Variant};
 
@@ -46,10 +46,8 @@ fn variant(name: &str) -> Result<Variant, String> {
     Variant::from_name(name).ok_or_else(|| format!("no algorithm of Digest is called `{name}`"))
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    log();
-    exit(run(Args::parse()).await)
+fn main() -> ExitCode {
+    serving::run(run(Args::parse()))
 }
 
 async fn run(args: Args) -> Result<(), String> {

@@ -1,6 +1,7 @@
 //! Logins beside Twisted Cred's: at a portal in one process, and over POP3; and SCRAM beside Dovecot's. Each side
 //! has one core to itself, the same one.
 
+pub(crate) mod bare;
 mod pop3;
 mod portal;
 mod scram;

@@ -3,7 +3,7 @@
 
 mod core;
 mod cpu;
-mod cred;
+pub(crate) mod cred;
 mod dovecot;
 mod forward_auth;
 mod hash;

@@ -1,23 +1,15 @@
 //! The AUTHORIZATION state: who is there?
 
-use std::io;
 use std::sync::Arc;
 
 use countersign::{Realm, Request, Secret, Transport};
 
-use super::maildrop::Letter;
-use super::{Command, Connection, Mail, Over, Pop3Mailbox};
+use super::{Command, Connection, Mail, Over, Pop3Mailbox, closed};
 use crate::login::{self, First, Refused, Told};
-
-/// A session, with what is in its maildrop.
-pub(super) struct Opened {
-    pub(super) session: Mail,
-    pub(super) letters: Vec<Letter>,
-}
 
 impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
     /// Until somebody is logged in; `None` after `QUIT`.
-    pub(super) async fn authorization(mut self) -> Result<Option<(Self, Opened)>, Over> {
+    pub(super) async fn authorization(mut self) -> Result<Option<(Self, Mail)>, Over> {
         let mut user = None;
         let mut refusals = 0;
         loop {
@@ -78,8 +70,8 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
                 }
             };
             let refused = match refused {
-                Ok(session) => match self.open(session).await {
-                    Ok(opened) => return Ok(Some((self, opened))),
+                Ok(session) => match self.take(session).await {
+                    Ok(session) => return Ok(Some((self, session))),
                     Err(told) => told,
                 },
                 Err(Refused::Told(told)) => words(told),
@@ -174,21 +166,15 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
     }
 
     /// Takes the maildrop. If that cannot be, whoever was logged in is logged out again.
-    async fn open(&mut self, mut session: Mail) -> Result<Opened, &'static str> {
-        match session.avatar_mut().open().await {
-            Ok(letters) => {
-                self.say(&format!("+OK Authentication succeeded, {} messages", letters.len()));
-                Ok(Opened { session, letters })
+    async fn take(&mut self, mut session: Mail) -> Result<Mail, &'static str> {
+        match session.avatar_mut().take().await {
+            Ok(()) => {
+                self.say("+OK Authentication succeeded");
+                Ok(session)
             }
             Err(error) => {
                 session.logout().await;
-                Err(match error.kind() {
-                    io::ErrorKind::ResourceBusy => "[IN-USE] Another session has this mailbox",
-                    _ => {
-                        tracing::error!("a mailbox cannot be opened: {error}");
-                        "[SYS/TEMP] The mailbox cannot be opened now"
-                    }
-                })
+                Err(closed(&error))
             }
         }
     }

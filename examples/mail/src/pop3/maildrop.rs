@@ -31,14 +31,23 @@ pub struct Letter {
 
 /// A maildrop.
 pub trait Maildrop: Send + Sync {
-    /// Takes the maildrop for this session alone, and gives what is in it; that stays the same until the end.
+    /// Takes the maildrop for this session alone, until it is dropped (RFC 1939, section 4). It is what `PASS` waits
+    /// for, and many sessions never ask for more: what is in it need not be looked at.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::ResourceBusy`] if another session has it.
-    fn open(&mut self) -> Work<'_, Vec<Letter>>;
+    fn take(&mut self) -> Work<'_, ()>;
 
-    /// A message, by its place among the opened ones, from 0, every line ending with CR LF.
+    /// What is in it, when that is first wanted. It stays the same until the end, so this is asked until it was told
+    /// once.
+    ///
+    /// # Errors
+    ///
+    /// Of the store; and [`io::ErrorKind::ResourceBusy`] if it turns out now that somebody else has it.
+    fn list(&mut self) -> Work<'_, Vec<Letter>>;
+
+    /// A message, by its place in the list, from 0, every line ending with CR LF.
     ///
     /// # Errors
     ///

@@ -26,6 +26,8 @@ use crate::server::Limits;
 struct Log {
     logins: AtomicUsize,
     logouts: AtomicUsize,
+    /// How often somebody looked into a maildrop.
+    looks: AtomicUsize,
     removed: std::sync::Mutex<Vec<usize>>,
     /// The checker waits for this, for `slow`.
     go: Notify,
@@ -34,7 +36,19 @@ struct Log {
 struct Letters(Arc<Log>, Vec<&'static str>);
 
 impl Maildrop for Letters {
-    fn open(&mut self) -> Work<'_, Vec<Letter>> {
+    fn take(&mut self) -> Work<'_, ()> {
+        let busy = self.1.is_empty();
+        Box::pin(async move {
+            match busy {
+                true => Err(io::ErrorKind::ResourceBusy.into()),
+                false => Ok(()),
+            }
+        })
+    }
+
+    fn list(&mut self) -> Work<'_, Vec<Letter>> {
+        // The first look comes to nothing, and the next does not.
+        let broken = self.0.looks.fetch_add(1, Ordering::SeqCst) == 0 && self.1[0] == "broken";
         let letters = self
             .1
             .iter()
@@ -42,8 +56,8 @@ impl Maildrop for Letters {
             .map(|(at, text)| Letter { size: text.len() as u64, uid: format!("uid{at}") });
         let letters = letters.collect::<Vec<_>>();
         Box::pin(async move {
-            match letters.is_empty() {
-                true => Err(io::ErrorKind::ResourceBusy.into()),
+            match broken {
+                true => Err(io::Error::other("the disk")),
                 false => Ok(letters),
             }
         })
@@ -73,6 +87,7 @@ impl Realm<Pop3Mailbox> for Post {
         let log = Arc::clone(&self.0);
         let letters = match name {
             "busy" => vec![],
+            "unlucky" => vec!["broken"],
             _ => vec!["A: 1\r\n\r\n.one\r\ntwo\r\n", "B: 2\r\n\r\nb\r\n"],
         };
         let logout = Logout::new(move || {
@@ -94,7 +109,7 @@ impl PasswordStore for Known {
             return Err(Fault::unavailable("the database is away"));
         }
         Ok(match (login, password == &Secret::from("countess of love")) {
-            ("ada" | "slow" | "full" | "busy", true) => {
+            ("ada" | "slow" | "full" | "busy" | "unlucky", true) => {
                 Verdict::Is(Verified::vouch(Identity::named(login)))
             }
             ("ada", false) => Verdict::WRONG,
@@ -216,13 +231,35 @@ async fn the_example_of_cred() {
             "-ERR Log in first",
             "-ERR USER required before PASS",
             "+OK USER accepted, send PASS",
-            "+OK Authentication succeeded, 2 messages",
+            "+OK Authentication succeeded",
             "+OK Message 1 deleted",
             "+OK soonover",
         ]
     );
     assert_eq!(*log.removed.lock().unwrap(), [0]);
     assert_eq!(counts(&log), (1, 1));
+}
+
+/// Who comes to see whether they get in, or goes at once, is no reason to look.
+#[tokio::test(start_paused = true)]
+async fn a_maildrop_is_looked_at_when_somebody_wants_to_know_and_then_once() {
+    let login = "USER ada\r\nPASS countess of love\r\n";
+    let (heard, log) = Stage::new().says(&format!("{login}CAPA\r\nRSET\r\nNOOP\r\nQUIT\r\n")).await;
+    assert!(
+        heard.ends_with("+OK Nothing is to be removed\r\n+OK soonover\r\n+OK Bye\r\n"),
+        "{heard}"
+    );
+    assert_eq!((counts(&log), log.looks.load(Ordering::SeqCst)), ((1, 1), 0));
+    let (_, log) = Stage::new().says(&format!("{login}STAT\r\nLIST\r\nDELE 2\r\nQUIT\r\n")).await;
+    assert_eq!(log.looks.load(Ordering::SeqCst), 1);
+    assert_eq!(*log.removed.lock().unwrap(), [1]);
+
+    let said = "USER unlucky\r\nPASS countess of love\r\nSTAT\r\nRETR 2\r\nSTAT\r\nQUIT\r\n";
+    let (heard, log) = Stage::new().says(said).await;
+    let wanted = "+OK Authentication succeeded\r\n-ERR [SYS/TEMP] The mailbox cannot be opened now\r\n\
+                  -ERR There is no such message\r\n+OK 1 6\r\n+OK soonover\r\n";
+    assert!(heard.ends_with(wanted), "{heard}");
+    assert_eq!(log.looks.load(Ordering::SeqCst), 2, "until it was told once");
 }
 
 #[tokio::test(start_paused = true)]
@@ -298,12 +335,12 @@ async fn the_whole_mailbox_in_one_breath() {
         assert!(capabilities.contains(wanted), "{capabilities}");
     }
     assert!(!capabilities.contains("STLS"));
-    let wanted = ", send PASS\r\n+OK Authentication succeeded, 2 messages\r\n+OK 2 30\r\n\
+    let wanted = ", send PASS\r\n+OK Authentication succeeded\r\n+OK 2 30\r\n\
          +OK 2 messages (30 octets)\r\n1 19\r\n2 11\r\n.\r\n+OK 2 uid1\r\n\
          +OK 19 octets\r\nA: 1\r\n\r\n..one\r\n.\r\n\
          +OK 19 octets\r\nA: 1\r\n\r\n..one\r\ntwo\r\n.\r\n\
          +OK Message 2 deleted\r\n+OK 1 messages (19 octets)\r\n1 19\r\n.\r\n\
-         -ERR That message is deleted\r\n-ERR There is no such message\r\n+OK 2 messages\r\n\
+         -ERR That message is deleted\r\n-ERR There is no such message\r\n+OK Nothing is to be removed\r\n\
          +OK 2 30\r\n+OK Message 1 deleted\r\n+OK soonover\r\n-ERR There is no such command\r\n\
          -ERR That is no command\r\n-ERR You are logged in\r\n";
     assert_eq!(rest, wanted);
@@ -345,7 +382,7 @@ async fn the_end_of_the_server_and_silence_log_out_once_and_remove_nothing() {
 
     let mut stage = Stage::new();
     stage.there.write_all(b"USER ada\r\nPASS countess of love\r\n").await.unwrap();
-    stage.hears("2 messages\r\n").await;
+    stage.hears("succeeded\r\n").await;
     stage.served.abort();
     assert!(stage.served.await.unwrap_err().is_cancelled());
     assert_eq!(counts(&stage.log), (1, 1), "a task that is cut off");

@@ -5,53 +5,75 @@ use std::io;
 
 use countersign::Realm;
 
-use super::authorization::Opened;
-use super::{Command, Connection, Letter, Maildrop, Over, Pop3Mailbox};
+use super::{Command, Connection, Letter, Mail, Maildrop, Over, Pop3Mailbox, closed};
 use crate::notice::Notice;
 
 /// What is in the maildrop of a session, and what is to be removed at its end.
-struct Contents<'a> {
-    letters: &'a [Letter],
-    avatar: &'a dyn Maildrop,
-    deleted: &'a mut Vec<bool>,
+struct Contents {
+    letters: Vec<Letter>,
+    deleted: Vec<bool>,
 }
 
 impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
     /// Until `QUIT`, and only then is anything removed (RFC 1939, section 6).
-    pub(super) async fn transaction(mut self, mut opened: Opened) -> Result<(), Over> {
-        let mut deleted = vec![false; opened.letters.len()];
+    pub(super) async fn transaction(mut self, mut session: Mail) -> Result<(), Over> {
+        // Not looked at before somebody asks: most clients come often, and find nothing to ask for.
+        let mut looked: Option<Contents> = None;
         loop {
             self.deadline = self.server.idle_until();
             let command = self.command().await?;
-            let (letters, avatar) = (opened.letters.as_slice(), opened.session.avatar());
-            let mut mail = Contents { letters, avatar, deleted: &mut deleted };
-            match command.word.as_str() {
-                "QUIT" => break,
-                "CAPA" => {
+            if looked.is_none() && command.wants_contents() {
+                match session.avatar_mut().list().await {
+                    Ok(letters) => looked = Some(Contents::of(letters)),
+                    Err(error) => {
+                        let refused = closed(&error);
+                        self.say(&format!("-ERR {refused}"));
+                        continue;
+                    }
+                }
+            }
+            let avatar = session.avatar();
+            match (command.word.as_str(), &mut looked) {
+                ("QUIT", _) => break,
+                ("CAPA", _) => {
                     let all = self.capabilities(true);
                     self.say_all("+OK Capability list follows", all);
                 }
-                "RETR" => self.send(&mail, &command, false).await?,
-                "TOP" => self.send(&mail, &command, true).await?,
-                "NOOP" => {
+                ("NOOP", _) => {
                     let text = self.news().unwrap_or_else(|| "Nothing done".into());
                     self.say(&format!("+OK {text}"));
                 }
-                "LIST" | "UIDL" => match mail.table(&command) {
+                ("RSET", looked) => {
+                    looked.iter_mut().for_each(|mail| mail.deleted.fill(false));
+                    self.say("+OK Nothing is to be removed");
+                }
+                ("RETR", Some(mail)) => self.send(mail, avatar, &command, false).await?,
+                ("TOP", Some(mail)) => self.send(mail, avatar, &command, true).await?,
+                ("LIST" | "UIDL", Some(mail)) => match mail.table(&command) {
                     Ok(Table::One(line)) => self.say(&line),
                     Ok(Table::All(first, lines)) => self.say_all(&first, lines),
                     Err(refused) => self.say(refused),
                 },
-                _ => match mail.line(&command) {
-                    Ok(line) => self.say(&line),
+                ("STAT", Some(mail)) => {
+                    let (count, size) = mail.count();
+                    self.say(&format!("+OK {count} {size}"));
+                }
+                ("DELE", Some(mail)) => match mail.delete(&command) {
+                    Ok(index) => self.say(&format!("+OK Message {} deleted", index + 1)),
                     Err(refused) => self.say(refused),
                 },
+                ("USER" | "PASS" | "APOP" | "AUTH" | "STLS" | "UTF8", _) => {
+                    self.say("-ERR You are logged in");
+                }
+                _ => self.say("-ERR There is no such command"),
             }
             self.wire.flush_if_much().await?;
         }
-        let marked = deleted.iter().enumerate().filter(|(_, deleted)| **deleted);
-        let marked = marked.map(|(index, _)| index).collect();
-        let removed = opened.session.avatar_mut().remove(marked).await;
+        let marked = looked.map(|mail| mail.marked().collect::<Vec<_>>()).unwrap_or_default();
+        let removed = match marked.is_empty() {
+            true => Ok(()),
+            false => session.avatar_mut().remove(marked).await,
+        };
         let text = self.news().unwrap_or_else(|| "Bye".into());
         match removed {
             Ok(()) => self.say(&format!("+OK {text}")),
@@ -64,7 +86,7 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
             }
         }
         // The mailbox is free before the client hears that it may come again.
-        opened.session.logout().await;
+        session.logout().await;
         self.wire.close().await;
         Ok(())
     }
@@ -72,7 +94,8 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
     /// Sends a message, whole or its beginning (RFC 1939, sections 5 and 7).
     async fn send(
         &mut self,
-        mail: &Contents<'_>,
+        mail: &Contents,
+        avatar: &dyn Maildrop,
         command: &Command,
         top: bool,
     ) -> Result<(), Over> {
@@ -93,7 +116,7 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
                 return Ok(());
             }
         };
-        match mail.avatar.read(index).await {
+        match avatar.read(index).await {
             Ok(text) => {
                 self.say(&format!("+OK {} octets", text.len()));
                 self.wire.say(stuffed(beginning(&text, lines)));
@@ -128,7 +151,19 @@ enum Table {
     All(String, Vec<String>),
 }
 
-impl Contents<'_> {
+impl Command {
+    /// Whether it is about messages, or about a mailbox as a whole.
+    fn wants_contents(&self) -> bool {
+        matches!(self.word.as_str(), "STAT" | "LIST" | "UIDL" | "RETR" | "TOP" | "DELE")
+    }
+}
+
+impl Contents {
+    fn of(letters: Vec<Letter>) -> Self {
+        let deleted = vec![false; letters.len()];
+        Self { letters, deleted }
+    }
+
     /// A message's place, by the number that clients know it by.
     fn find(&self, number: &str) -> Result<usize, &'static str> {
         let index = number.parse::<usize>().ok().and_then(|number| number.checked_sub(1));
@@ -137,6 +172,19 @@ impl Contents<'_> {
             Some((_, true)) => Err("-ERR That message is deleted"),
             None => Err("-ERR There is no such message"),
         }
+    }
+
+    fn delete(&mut self, command: &Command) -> Result<usize, &'static str> {
+        let index = self.find(command.argument().unwrap_or_default())?;
+        if let Some(deleted) = self.deleted.get_mut(index) {
+            *deleted = true;
+        }
+        Ok(index)
+    }
+
+    fn marked(&self) -> impl Iterator<Item = usize> + '_ {
+        let marked = self.deleted.iter().enumerate().filter(|(_, deleted)| **deleted);
+        marked.map(|(index, _)| index)
     }
 
     fn left(&self) -> impl Iterator<Item = usize> + '_ {
@@ -167,28 +215,6 @@ impl Contents<'_> {
             format!("+OK {count} messages ({size} octets)"),
             self.left().map(row).collect(),
         ))
-    }
-
-    fn line(&mut self, command: &Command) -> Result<String, &'static str> {
-        match command.word.as_str() {
-            "STAT" => {
-                let (count, size) = self.count();
-                Ok(format!("+OK {count} {size}"))
-            }
-            "DELE" => {
-                let index = self.find(command.argument().unwrap_or_default())?;
-                if let Some(deleted) = self.deleted.get_mut(index) {
-                    *deleted = true;
-                }
-                Ok(format!("+OK Message {} deleted", index + 1))
-            }
-            "RSET" => {
-                self.deleted.fill(false);
-                Ok(format!("+OK {} messages", self.letters.len()))
-            }
-            "USER" | "PASS" | "APOP" | "AUTH" | "STLS" | "UTF8" => Err("-ERR You are logged in"),
-            _ => Err("-ERR There is no such command"),
-        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! A Maildir as POP3 sees it.
 
+use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use countersign::Loan;
 
@@ -10,10 +11,24 @@ use super::Lent;
 use crate::maildir::{Hold, Maildir};
 use crate::pop3::{Letter, Maildrop, Work};
 
+/// The Maildirs that sessions of this process have for themselves.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Taken(Arc<Mutex<HashSet<Arc<Path>>>>);
+
+/// One of them, until it is dropped.
+struct Claim {
+    taken: Taken,
+    place: Arc<Path>,
+}
+
+/// It is claimed at login among the sessions of this process, without asking the system for anything. The files are
+/// looked at, made where there are none, and locked against other processes, when somebody wants to know what is in
+/// it.
 pub(super) struct MaildirDrop {
-    place: PathBuf,
-    /// Whose it is takes it for themselves, and may remove from it.
-    owned: bool,
+    place: Arc<Path>,
+    /// Where whose it is takes it for themselves, and may remove from it; none of visitors.
+    taken: Option<Taken>,
+    claim: Option<Claim>,
     opened: Option<Opened>,
     _loan: Loan<Lent>,
 }
@@ -24,9 +39,29 @@ struct Opened {
     _hold: Option<Hold>,
 }
 
+impl Taken {
+    fn claim(&self, place: &Arc<Path>) -> Option<Claim> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = taken.insert(Arc::clone(place));
+        free.then(|| Claim { taken: self.clone(), place: Arc::clone(place) })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.taken.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.place);
+    }
+}
+
 impl MaildirDrop {
-    pub(super) fn new(place: PathBuf, owned: bool, loan: Loan<Lent>) -> Self {
-        Self { place, owned, opened: None, _loan: loan }
+    /// A Maildir for whose it is, who is the only one that has it.
+    pub(super) fn owned(place: PathBuf, taken: Taken, loan: Loan<Lent>) -> Self {
+        Self { taken: Some(taken), ..Self::visited(place, loan) }
+    }
+
+    /// A Maildir to be read.
+    pub(super) fn visited(place: PathBuf, loan: Loan<Lent>) -> Self {
+        Self { place: place.into(), taken: None, claim: None, opened: None, _loan: loan }
     }
 
     fn message(&self, index: usize) -> io::Result<(Arc<Maildir>, u32)> {
@@ -37,11 +72,20 @@ impl MaildirDrop {
 }
 
 impl Maildrop for MaildirDrop {
-    fn open(&mut self) -> Work<'_, Vec<Letter>> {
-        let (place, owned) = (self.place.clone(), self.owned);
+    fn take(&mut self) -> Work<'_, ()> {
+        if let Some(taken) = &self.taken {
+            self.claim = taken.claim(&self.place);
+        }
+        let free = self.taken.is_none() || self.claim.is_some();
+        let done = if free { Ok(()) } else { Err(io::ErrorKind::ResourceBusy.into()) };
+        Box::pin(std::future::ready(done))
+    }
+
+    fn list(&mut self) -> Work<'_, Vec<Letter>> {
+        let (place, owned) = (Arc::clone(&self.place), self.taken.is_some());
         Box::pin(async move {
             let (opened, letters) = blocking(move || {
-                let maildir = Maildir::open(place)?;
+                let maildir = Maildir::open(&*place)?;
                 let hold = match owned {
                     true => Some(maildir.hold()?.ok_or(io::ErrorKind::ResourceBusy)?),
                     false => None,
@@ -71,7 +115,7 @@ impl Maildrop for MaildirDrop {
     }
 
     fn remove(&mut self, indices: Vec<usize>) -> Work<'_, ()> {
-        let owned = self.owned;
+        let owned = self.taken.is_some();
         let messages: io::Result<Vec<_>> = indices.into_iter().map(|i| self.message(i)).collect();
         Box::pin(async move {
             let messages = messages?;

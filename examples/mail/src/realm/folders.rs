@@ -26,10 +26,9 @@ pub(super) struct Folders {
 }
 
 impl Folders {
-    pub(super) fn new(inbox: Maildir, watch: Watch, loan: Loan<Lent>) -> Self {
-        let root = inbox.path().to_owned();
-        let opened = HashMap::from([(INBOX.to_owned(), Arc::new(inbox))]);
-        Self { root, opened: Arc::new(Mutex::new(opened)), watch, _loan: loan }
+    /// Nothing is looked at before somebody asks for it.
+    pub(super) fn new(root: PathBuf, watch: Watch, loan: Loan<Lent>) -> Self {
+        Self { root, opened: Arc::default(), watch, _loan: loan }
     }
 
     /// Does something with a folder that is there, where it does not hold up other connections.
@@ -60,7 +59,8 @@ fn open(
         return Ok(maildir);
     }
     let path = path_of(root, &folder).ok_or(io::ErrorKind::NotFound)?;
-    if !path.is_dir() {
+    // The inbox is always there: it is made for whoever has none yet.
+    if path != root && !path.is_dir() {
         return Err(io::ErrorKind::NotFound.into());
     }
     let maildir = Arc::new(Maildir::open(path)?);
@@ -82,7 +82,11 @@ fn path_of(root: &Path, folder: &str) -> Option<PathBuf> {
 /// The names of the folders that are there.
 fn names(root: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in std::fs::read_dir(root)? {
+    let entries = match std::fs::read_dir(root) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(names),
+        entries => entries?,
+    };
+    for entry in entries {
         let entry = entry?;
         let Ok(file) = entry.file_name().into_string() else { continue };
         let Some(name) = file.strip_prefix('.') else { continue };

@@ -12,8 +12,9 @@ use rustix::event::{Timespec, epoll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::time::{ClockId, clock_gettime};
 
-use super::{built, core, driver, figure, load, pinned, word};
+use super::{bare, built, core, driver, figure, load, pinned, word};
 use crate::bench::latency::Latencies;
 use crate::bench::{Effort, USERS, cpu, median};
 use crate::figures::{Figures, Promise};
@@ -39,6 +40,8 @@ struct Sample {
     p99: f64,
     /// The server's CPU, in microseconds for each login.
     cpu: f64,
+    /// The client's.
+    own: f64,
 }
 
 pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
@@ -46,12 +49,14 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
     let stage = Stage::new()?;
     let ours = if effort.ours { Some(mail(&stage)?) } else { None };
     let theirs = sketch(&stage, &twisted)?;
+    let least = least(&stage)?;
 
     let mut lines = Vec::new();
     for clients in CLIENTS {
-        let (mut peer, mut mine) = (Vec::new(), Vec::new());
+        let (mut peer, mut mine, mut bare) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..effort.rounds {
             peer.push(driven(&theirs, clients, effort.time)?);
+            bare.push(driven(&least, clients, effort.time)?);
             if let Some(server) = &ours {
                 mine.push(driven(server, clients, effort.time)?);
             }
@@ -69,6 +74,14 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
         line("server CPU for each", "µs", |s| s.cpu, None);
         line("p50", "µs", |s| s.p50, None);
         line("p99", "µs", |s| s.p99, Some(Promise::AtMost(1.0)));
+        let mut line = |name: &str, unit, of: fn(&Sample) -> f64| {
+            let name = format!("{clients} at a time: a bare loop that answers `+OK`: {name}");
+            lines.push(figure(name, None, middle(&bare, of), unit, None));
+        };
+        line("logins", "1/s", |s| s.rate);
+        line("its CPU for each", "µs", |s| s.cpu);
+        line("the client's CPU for each", "µs", |s| s.own);
+        line("p99", "µs", |s| s.p99);
     }
     Ok(Figures {
         title: "POP3 logins, beside the page's sketch in Twisted".into(),
@@ -77,7 +90,9 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
         notes: vec![format!(
             "Connect, USER, PASS, QUIT over loopback, {USERS} users in memory; the server on one core, the client on \
              the others; medians of {} alternating measurements of {:?}, at a load of {}. Ours is \
-             `examples/mail`, which opens a Maildir at each login; the sketch has no mail.",
+             `examples/mail`, which gives each login a Maildir to itself; the sketch has no mail. The bare loop \
+             is what the system takes for the same bytes when nobody is asked and nothing is kept: no server on \
+             that core takes less, and no client on this one asks for more.",
             effort.rounds,
             effort.time,
             load(),
@@ -89,6 +104,16 @@ fn sketch(stage: &Stage, twisted: &Twisted) -> Outcome<Server> {
     let command = driver(twisted, &["pop3", &USERS.to_string()]);
     let mut peer = Peer::start(stage, "twisted-pop3", &mut pinned(&command))?;
     let log = stage.at("twisted-pop3.log");
+    let port = peer.until("its port", READY, || said(&log)?.lines().next()?.trim().parse().ok())?;
+    Ok(Server { peer, port })
+}
+
+/// This program, as the least that there can be.
+fn least(stage: &Stage) -> Outcome<Server> {
+    let mut command = Command::new(std::env::current_exe().during("this program")?);
+    command.arg(bare::TASK);
+    let mut peer = Peer::start(stage, "bare", &mut pinned(&command))?;
+    let log = stage.at("bare.log");
     let port = peer.until("its port", READY, || said(&log)?.lines().next()?.trim().parse().ok())?;
     Ok(Server { peer, port })
 }
@@ -108,6 +133,12 @@ fn mail(stage: &Stage) -> Outcome<Server> {
         said(&log)?.lines().find_map(|line| line.strip_prefix("pop3 on 127.0.0.1:")?.parse().ok())
     })?;
     Ok(Server { peer, port })
+}
+
+/// The CPU time of this thread.
+fn own_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
 fn said(log: &Path) -> Option<String> {
@@ -144,11 +175,12 @@ fn drive(server: &Server, clients: usize, time: Duration) -> Outcome<Sample> {
         if now >= until {
             match counting {
                 None => {
-                    counting = Some((now, cpu::used(server.peer.pid())));
+                    counting = Some((now, cpu::used(server.peer.pid()), own_time()));
                     until = now + time;
                 }
-                Some((begun, before)) => {
+                Some((begun, before, own_before)) => {
                     let used = cpu::used(server.peer.pid()) - before;
+                    let own = own_time() - own_before;
                     ensure!(all.count() > 0, "not one login was answered");
                     let count = all.count() as f64;
                     return Ok(Sample {
@@ -156,6 +188,7 @@ fn drive(server: &Server, clients: usize, time: Duration) -> Outcome<Sample> {
                         p50: all.quantile(0.5),
                         p99: all.quantile(0.99),
                         cpu: used.as_secs_f64() * 1e6 / count,
+                        own: own.as_secs_f64() * 1e6 / count,
                     });
                 }
             }
