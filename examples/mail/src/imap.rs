@@ -25,12 +25,11 @@ use countersign::{Peer, Realm, Session, Transport};
 use imap_codec::CommandCodec;
 use imap_codec::decode::{CommandDecodeError, Decoder};
 use imap_codec::imap_types::core::LiteralMode;
-use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
 use crate::maildir::LARGEST;
-use crate::notice::{Notice, Teller};
-use crate::server::Server;
+use crate::notice::{Notice, Notices, Teller};
+use crate::server::{End, Server};
 use crate::wire::{Line, Silence, Wire};
 
 pub use mailbox::{Change, ImapMailbox, Letter, Look, Mailbox, Work};
@@ -50,8 +49,10 @@ struct Connection<'a, R> {
     wire: Wire,
     peer: Arc<Peer>,
     deadline: Instant,
+    /// The server's.
+    end: End<'a>,
     /// What the realm has to say to this client, once it is logged in.
-    notices: Receiver<Notice>,
+    notices: Notices,
     teller: Teller,
     /// Whoever is logged in.
     mail: Option<Session<ImapMailbox>>,
@@ -79,6 +80,7 @@ pub async fn serve<R: Realm<ImapMailbox>>(server: &Server<R>, wire: Wire, peer: 
         wire,
         peer: Arc::new(peer),
         deadline: server.login_by(),
+        end: server.end(),
         notices,
         teller,
         mail: None,
@@ -182,7 +184,7 @@ impl<R: Realm<ImapMailbox>> Connection<'_, R> {
             let length = usize::try_from(length).unwrap_or(usize::MAX);
             let literal = tokio::select! {
                 biased;
-                () = self.server.stopping() => Err(Silence::Left),
+                () = &mut self.end => Err(Silence::Left),
                 literal = self.wire.exactly(length, self.deadline) => literal,
             };
             grow(&mut command, &literal.map_err(|_| Over)?);
@@ -193,7 +195,7 @@ impl<R: Realm<ImapMailbox>> Connection<'_, R> {
     async fn line(&mut self) -> Result<Option<Line>, Over> {
         let heard = tokio::select! {
             biased;
-            () = self.server.stopping() => None,
+            () = &mut self.end => None,
             heard = self.wire.line(COMMAND, self.deadline) => Some(heard),
         };
         match heard {
@@ -217,7 +219,7 @@ impl<R: Realm<ImapMailbox>> Connection<'_, R> {
 
     /// Takes in what the realm has said, and passes on what is for the person (RFC 3501, section 7.1).
     fn hear_news(&mut self) {
-        while let Ok(notice) = self.notices.try_recv() {
+        while let Some(notice) = self.notices.waiting() {
             self.hear(&notice);
         }
     }

@@ -247,7 +247,8 @@ async fn welcome<R: Realm<Pop3Mailbox> + Realm<ImapMailbox>>(
     if !secure {
         return Some((wire, peer));
     }
-    match wire.secure(server.tls.as_deref()?).await {
+    // In a box: most connections have no use for the room that a handshake takes.
+    match Box::pin(wire.secure(server.tls.as_deref()?)).await {
         Ok((wire, channel)) => {
             channel.tell(&mut peer);
             Some((wire, peer))

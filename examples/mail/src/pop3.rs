@@ -15,11 +15,10 @@ use std::sync::Arc;
 
 use base64::prelude::{BASE64_URL_SAFE_NO_PAD, Engine as _};
 use countersign::{Peer, Realm, Session, Transport};
-use tokio::sync::mpsc::Receiver;
 use tokio::time::Instant;
 
-use crate::notice::{Notice, Teller};
-use crate::server::Server;
+use crate::notice::{Notices, Teller};
+use crate::server::{End, Server};
 use crate::wire::{Line, Silence, Wire};
 
 pub use maildrop::{Letter, Maildrop, Pop3Mailbox, Work};
@@ -36,8 +35,10 @@ struct Connection<'a, R> {
     wire: Wire,
     peer: Arc<Peer>,
     deadline: Instant,
+    /// The server's.
+    end: End<'a>,
     /// What the realm has to say to this client, once it is logged in.
-    notices: Receiver<Notice>,
+    notices: Notices,
     teller: Teller,
 }
 
@@ -67,7 +68,8 @@ pub async fn serve<R: Realm<Pop3Mailbox>>(server: &Server<R>, wire: Wire, mut pe
     let (teller, notices) = Teller::new();
     let deadline = server.login_by();
     let peer = Arc::new(peer);
-    let connection = Connection { server, wire, peer, deadline, notices, teller };
+    let end = server.end();
+    let connection = Connection { server, wire, peer, deadline, end, notices, teller };
     // In a box: the whole conversation, and each connection waits with one.
     let _ = Box::pin(connection.run()).await;
 }
@@ -99,7 +101,7 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
         loop {
             let heard = tokio::select! {
                 biased;
-                () = self.server.stopping() => {
+                () = &mut self.end => {
                     // Nothing says so in POP3, and nothing is removed.
                     let _ = self.wire.flush().await;
                     return Err(Over);

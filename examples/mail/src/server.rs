@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,7 +85,18 @@ impl<R> Server<R> {
     pub async fn stopping(&self) {
         stopping(&self.stop).await;
     }
+
+    /// The same for a connection, which waits for it and something else again and again, and no more once it is over.
+    pub fn end(&self) -> End<'_>
+    where
+        R: Sync,
+    {
+        Box::pin(self.stopping())
+    }
 }
+
+/// The end of a server, to be waited for.
+pub type End<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// Serves connections until the server is to end, and then waits a little for those that are left. Whoever
 /// comes when there is no place is sent `full` and away.

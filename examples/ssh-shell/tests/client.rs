@@ -50,7 +50,7 @@ struct Stage {
     shells: Arc<Shells>,
     host_key: PrivateKey,
     stop: watch::Sender<bool>,
-    served: tokio::task::JoinHandle<()>,
+    served: tokio::task::JoinHandle<std::io::Result<()>>,
     _folder: tempfile::TempDir,
 }
 
@@ -132,7 +132,7 @@ async fn a_session_lasts_as_long_as_its_connection() {
     stage.has(1).await;
     // The server ends, and everybody is out when it has.
     stage.stop.send_replace(true);
-    timeout(LIMIT, stage.served).await.unwrap().unwrap();
+    timeout(LIMIT, stage.served).await.unwrap().unwrap().unwrap();
     assert_eq!(stage.shells.sessions(), 0);
 }
 

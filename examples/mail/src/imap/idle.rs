@@ -20,14 +20,12 @@ impl<R: Realm<ImapMailbox>> Connection<'_, R> {
             self.wire.flush().await?;
             let heard = tokio::select! {
                 biased;
-                () = self.server.stopping() => {
+                () = &mut self.end => {
                     self.hear_news();
                     return self.bye("[UNAVAILABLE] The server ends now").await;
                 }
-                notice = self.notices.recv() => {
-                    if let Some(notice) = notice {
-                        self.hear(&notice);
-                    }
+                notice = self.notices.next() => {
+                    self.hear(&notice);
                     continue;
                 }
                 heard = self.wire.line(100, self.deadline) => heard,

@@ -19,6 +19,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::{Notify, watch};
 
 use super::*;
+use crate::notice::Notice;
 use crate::server::Limits;
 
 /// What happened, for the tests to see.

@@ -137,7 +137,7 @@ impl<R: Realm<Pop3Mailbox>> Connection<'_, R> {
     /// What the realm has to say. POP3 has no place for it but the text of an answer.
     fn news(&mut self) -> Option<String> {
         let mut said = None;
-        while let Ok(notice) = self.notices.try_recv() {
+        while let Some(notice) = self.notices.waiting() {
             if let Notice::Say(text) = notice {
                 said = Some(text.chars().filter(|c| !c.is_control()).take(200).collect());
             }
