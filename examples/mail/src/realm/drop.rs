@@ -137,3 +137,45 @@ pub(super) async fn blocking<T: Send + 'static>(
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
 }
+
+#[cfg(test)]
+mod tests {
+    use countersign::{MindLimits, Minds};
+
+    use super::super::Watch;
+    use super::*;
+    use crate::notice::Teller;
+
+    #[tokio::test]
+    async fn who_has_it_is_decided_without_a_file_and_other_processes_are_asked_later() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("ada");
+        let minds = Arc::new(Minds::new(MindLimits { each: 9, all: 9 }));
+        let taken = Taken::default();
+        let session = || {
+            let lent = Lent { teller: Teller::new().0, watch: Watch::default() };
+            let loan = minds.lend("ada", lent).unwrap();
+            MaildirDrop::owned(place.clone(), taken.clone(), loan)
+        };
+        let mut first = session();
+        first.take().await.unwrap();
+        for _ in 0..2 {
+            // Who did not get it gives nothing back.
+            let refused = session().take().await.unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        }
+        assert!(!place.exists(), "nothing was looked at");
+        assert_eq!(first.list().await.unwrap(), []);
+        assert!(place.join("cur").is_dir());
+        drop(first);
+
+        let mut second = session();
+        second.take().await.unwrap();
+        let elsewhere = Maildir::open(&place).unwrap();
+        let hold = elsewhere.hold().unwrap();
+        let refused = second.list().await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ResourceBusy);
+        drop(hold);
+        assert_eq!(second.list().await.unwrap(), []);
+    }
+}
