@@ -39,3 +39,8 @@ fn one_document() {
 fn one_mad() {
     replay::corpus("one_mad", fuzzing::one_mad);
 }
+
+#[test]
+fn one_conf() {
+    replay::corpus("one_conf", fuzzing::one_conf);
+}

@@ -127,11 +127,29 @@ proptest! {
         }
     }
 
+    /// Any value that has no backslash before a quote or at its end.
+    #[test]
+    fn values_of_oned_conf_come_back(value in "[^\\\\\\x00]{1,40}", blanks in "[ \\t\\n]{0,3}") {
+        let quoted = value.replace('"', "\\\"");
+        let conf = format!("AUTH_MAD{blanks}=[{blanks}executable{blanks}= \"{quoted}\"{blanks}]# \"");
+        let read: conf::OnedConf = conf.parse().unwrap();
+        prop_assert_eq!(read.auth_mad.unwrap().executable, value);
+    }
+
+    #[test]
+    fn reasons_are_one_line(version in 0..Profile::ALL.len(), stderr in bytes(300), secret in bytes(8)) {
+        let errors = DriverErrors::read(Profile::ALL[version], &stderr, &secret);
+        for line in errors.lines.iter().map(|line| &line.text).chain(&errors.reason) {
+            prop_assert!(!line.contains(char::is_control) && line.len() <= STDERR_LINE_LIMIT);
+        }
+    }
+
     #[test]
     fn nothing_panics(data in bytes(300)) {
         fuzzing::one_reply(&data);
         fuzzing::one_document(&data);
         fuzzing::one_mad(&data);
+        fuzzing::one_conf(&data);
         for start in ["\x07AUTHENTICATE  7 2 ldap u ", "\x07AUTHENTICATE 7 2 ldap u - ", "\x07AUTHORIZE  7 2 "] {
             fuzzing::one_mad(&[start.as_bytes(), &data].concat());
         }

@@ -1,5 +1,6 @@
 //! The bodies of this protocol's fuzz targets.
 
+use super::conf::{CONF_LIMIT, ConfError, OnedConf};
 use super::mad::{
     BadRequest, Line, LineSplitter, ManagerLine, Request, RequestFault, SecretEncoding,
 };
@@ -124,5 +125,25 @@ fn refused(bad: &BadRequest) {
             assert_eq!((v, i, success), (verb, id, false));
         }
         other => panic!("{other:?}"),
+    }
+}
+
+/// An `oned.conf`.
+pub fn one_conf(data: &[u8]) {
+    let lines = 1 + data.iter().filter(|&&byte| byte == b'\n').count();
+    match OnedConf::parse(data) {
+        Ok(conf) => {
+            assert!(data.len() <= CONF_LIMIT);
+            assert!(conf.notes.iter().all(|note| (1..=lines).contains(&note.line)));
+            for (driver, rules) in conf.configured() {
+                assert_eq!(conf.rules(driver), *rules);
+            }
+            if let Some(authn) = conf.auth_mad.and_then(|mad| mad.authn) {
+                assert!(!authn.is_empty());
+            }
+        }
+        Err(ConfError { line, why }) => {
+            assert!((1..=lines).contains(&line), "line {line} of {lines}: {why}");
+        }
     }
 }

@@ -6,7 +6,9 @@
 //! |---|---|---|
 //! | a driver's input | [`AuthnDocument`], [`AuthzDocument`] | [`Authn`], [`Authz`] |
 //! | a driver's output | [`DriverAnswer`], [`Reply`] | [`Reply`] |
+//! | a driver's error output | [`DriverErrors`] | |
 //! | the pipe between oned and its manager | [`mad::Request`], [`mad::ManagerLine`] | [`mad::Request`], [`mad::Response`] |
+//! | `oned.conf` | [`conf::OnedConf`] | |
 //! | names and session strings | [`UserName`], [`DriverName`], [`Gid`], [`Session`], [`ServerSession`] | the same |
 //!
 //! What differs from version to version is in one place, [`Profile`].
@@ -29,11 +31,13 @@
 
 mod authn;
 mod authz;
+pub mod conf;
 pub(crate) mod fuzzing;
 pub mod mad;
 mod names;
 mod profile;
 mod reply;
+mod stderr;
 mod xml;
 
 pub use authn::{Authn, AuthnDocument, CannotCross, DriverInput, Field};
@@ -43,4 +47,5 @@ pub use names::{
 };
 pub use profile::{FailureText, Profile, UnknownVersion};
 pub use reply::{DriverAnswer, GroupEntry, REPLY_LIMIT, Reply, ReplyError};
+pub use stderr::{DriverErrors, ErrorLine, STDERR_LIMIT, STDERR_LINE_LIMIT, STDERR_LINES};
 pub use xml::{DOCUMENT_LIMIT, DocumentError};
