@@ -38,6 +38,7 @@ mod names;
 mod profile;
 mod reply;
 mod stderr;
+mod text;
 mod xml;
 
 pub use authn::{Authn, AuthnDocument, CannotCross, DriverInput, Field};

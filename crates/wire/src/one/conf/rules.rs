@@ -1,11 +1,16 @@
 //! What the users of a driver may do: `AUTH_MAD_CONF`, with oned's own defaults.
 
+use serde::{Deserialize, Serialize};
+
 use super::syntax::Attribute;
 use super::{ConfError, ConfFault, ConfNote};
 use crate::one::DriverName;
 
 /// What the users of a driver may do. The default is what oned takes for a driver that nothing is said about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+///
+/// In other formats its keys are the names of the fields, and a missing one has the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct DriverRules {
     /// `PASSWORD_CHANGE`: a user may change what is stored as the own password. Administrators always may.
     pub password_change: bool,

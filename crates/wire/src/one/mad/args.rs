@@ -85,15 +85,17 @@ impl ManagerArguments {
 
     /// The one argument that oned passes: `--authn a,b --authz z`, or the empty text.
     pub fn to_oned_argument(&self) -> String {
-        let mut words = Vec::new();
+        let mut argument = String::new();
         if let Some(authn) = &self.authn {
             let names: Vec<_> = authn.iter().map(DriverName::as_str).collect();
-            words.push(format!("--authn {}", names.join(",")));
+            argument.push_str("--authn ");
+            argument.push_str(&names.join(","));
         }
         if let Some(authz) = &self.authz {
-            words.push(format!("--authz {authz}"));
+            // With its blank even where nothing stands before it.
+            argument.push_str(&format!(" --authz {authz}"));
         }
-        words.join(" ")
+        argument
     }
 }
 
@@ -130,6 +132,8 @@ mod tests {
         assert_eq!(read.to_oned_argument(), "--authn ssh,x509,ldap --authz z");
         assert_eq!(parse(&[""]), Ok(ManagerArguments::default()));
         assert_eq!(ManagerArguments::default().to_oned_argument(), "");
+        let authz = parse(&[" --authz z"]).unwrap();
+        assert_eq!(authz.to_oned_argument(), " --authz z");
         let read = parse(&["-n", "ssh", "-t 5 -w 10"]).unwrap();
         assert_eq!((read.authn, read.threads, read.timeout), (names(&["ssh"]), Some(5), Some(10)));
         assert_eq!(parse(&["--authn=ssh, x509,"]).unwrap().authn, names(&["ssh", "x509"]));
