@@ -1,6 +1,6 @@
-//! What the servers of this folder do around their protocols: threads to run on, a log that nobody waits for, a
-//! listener with limits, and an end that is waited for. Nothing of it has to do with logins; a server of one's own
-//! has it already.
+//! What the servers of this folder do around their protocols: threads to run on, a log that hardly anybody waits
+//! for, a listener with limits, and an end that is waited for. Nothing of it has to do with logins; a server of
+//! one's own has it already.
 #![forbid(unsafe_code)]
 
 mod door;

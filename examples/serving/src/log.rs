@@ -1,20 +1,24 @@
-//! A log on standard error that nobody waits for: what is said is gathered, and a thread writes it.
+//! A log on standard error that hardly anybody waits for: where much is said at a time, it is gathered, and a thread
+//! writes it.
 //!
-//! A server that says two lines for each login would otherwise go to the system as often. Nothing is lost at the
-//! end, and what is a warning or worse is written at once, with all that came before it: if the process is killed,
-//! what is missing is what it said of the good in its last moments.
+//! A server that says two lines for each login would otherwise go to the system as often. Who has little to say
+//! writes it at once, as ever; nothing is lost at the end; and a warning or worse is written at once, with all that
+//! came before it. If the process is killed, what may be missing is what it said of the good in its last moments.
 
 use std::io::{self, Write};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// How long a line may wait for others.
-const GATHERING: Duration = Duration::from_millis(50);
+/// In so long a time
+const WHILE: Duration = Duration::from_millis(250);
+/// so many lines are few, and each is written at once. What is more waits for the end of that time: who is served
+/// while it is written waits, too, where there is one processor, and that is not to be one in a hundred.
+const FEW: usize = 16;
 /// How much may wait; whoever would have more wait writes it first.
 const MOST: usize = 64 * 1024;
 
@@ -66,20 +70,29 @@ struct Lines<W> {
 struct Waiting<W> {
     text: Vec<u8>,
     to: W,
+    /// How many lines were said since then.
+    lines: usize,
+    since: Instant,
     ended: bool,
 }
 
 impl<W: Write> Lines<W> {
     fn to(to: W) -> Self {
-        let waiting = Waiting { text: Vec::new(), to, ended: false };
+        let since = Instant::now();
+        let waiting = Waiting { text: Vec::new(), to, lines: 0, since, ended: false };
         Self { waiting: Mutex::new(waiting), come: Condvar::new() }
     }
 
-    fn add(&self, line: &[u8], at_once: bool) {
+    fn add(&self, line: &[u8], at_once: bool, now: Instant) {
         let mut waiting = self.lock();
+        if now.duration_since(waiting.since) >= WHILE {
+            (waiting.lines, waiting.since) = (0, now);
+        }
+        waiting.lines += 1;
         let first = waiting.text.is_empty();
         waiting.text.extend_from_slice(line);
-        if at_once || waiting.ended || waiting.text.len() >= MOST {
+        let few = waiting.lines <= FEW;
+        if at_once || few || waiting.ended || waiting.text.len() >= MOST {
             waiting.write();
         } else if first {
             self.come.notify_one();
@@ -93,7 +106,7 @@ impl<W: Write> Lines<W> {
             let nothing = |waiting: &mut Waiting<W>| !waiting.ended && waiting.text.is_empty();
             waiting =
                 self.come.wait_while(waiting, nothing).unwrap_or_else(PoisonError::into_inner);
-            let more = self.come.wait_timeout_while(waiting, GATHERING, |waiting| !waiting.ended);
+            let more = self.come.wait_timeout_while(waiting, WHILE, |waiting| !waiting.ended);
             waiting = more.unwrap_or_else(PoisonError::into_inner).0;
             waiting.write();
         }
@@ -128,7 +141,7 @@ struct Line<'a, W> {
 
 impl<W: Write> Write for Line<'_, W> {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.lines.add(text, self.at_once);
+        self.lines.add(text, self.at_once, Instant::now());
         Ok(text.len())
     }
 
@@ -156,40 +169,60 @@ impl<'a> MakeWriter<'a> for Gathered {
 mod tests {
     use super::*;
 
+    /// Lines of which so many were said already that the next would wait.
+    fn busy() -> (Lines<Vec<u8>>, Instant) {
+        let (lines, now) = (Lines::to(Vec::new()), Instant::now());
+        (0..FEW).for_each(|_| lines.add(b".", false, now));
+        assert_eq!(written(&lines), ".".repeat(FEW), "few are written at once");
+        lines.lock().to.clear();
+        (lines, now)
+    }
+
     fn written(lines: &Lines<Vec<u8>>) -> String {
         String::from_utf8(lines.lock().to.clone()).unwrap()
     }
 
     #[test]
     fn what_is_bad_is_written_at_once_after_what_came_before_it() {
-        let lines = Lines::to(Vec::new());
-        lines.add(b"good\n", false);
+        let (lines, now) = busy();
+        lines.add(b"good\n", false, now);
         assert_eq!(written(&lines), "");
-        lines.add(b"bad\n", true);
+        lines.add(b"bad\n", true, now);
         assert_eq!(written(&lines), "good\nbad\n");
     }
 
     #[test]
+    fn who_has_said_little_of_late_writes_at_once_again() {
+        let (lines, now) = busy();
+        lines.add(b"many\n", false, now);
+        assert_eq!(written(&lines), "");
+        lines.add(b"few\n", false, now + WHILE);
+        assert_eq!(written(&lines), "many\nfew\n");
+    }
+
+    #[test]
     fn no_more_waits_than_may() {
-        let lines = Lines::to(Vec::new());
-        lines.add(&[b'x'; MOST - 1], false);
-        lines.add(b"y\n", false);
+        let (lines, now) = busy();
+        lines.add(&[b'x'; MOST - 1], false, now);
+        assert_eq!(written(&lines), "");
+        lines.add(b"y\n", false, now);
         assert_eq!(written(&lines).len(), MOST + 1);
     }
 
     #[test]
     fn nothing_is_lost_at_the_end() {
-        let lines = Arc::new(Lines::to(Vec::new()));
+        let (lines, now) = busy();
+        let lines = Arc::new(lines);
         let writer = {
             let lines = Arc::clone(&lines);
             std::thread::spawn(move || lines.write_what_comes())
         };
         for _ in 0..1000 {
-            lines.add(b"one\n", false);
+            lines.add(b"one\n", false, now);
         }
         lines.end();
         writer.join().unwrap();
-        lines.add(b"late\n", false);
+        lines.add(b"late\n", false, now);
         assert_eq!(written(&lines), format!("{}late\n", "one\n".repeat(1000)));
     }
 }
