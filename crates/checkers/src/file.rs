@@ -13,7 +13,7 @@ use countersign::{
 use countersign_sasl::Stored;
 
 use crate::hash::{Accept, Cost, Hash};
-use crate::passwd_file::{Effect, Entry, Format, PasswdFile};
+use crate::passwd_file::{Effect, Entry, Format, PasswdFile, READABLE};
 use crate::pool::{HashPool, Match};
 use crate::readable;
 use crate::watched::Watched;
@@ -36,8 +36,14 @@ pub struct File {
 
 struct Loaded {
     users: PasswdFile,
-    /// What an unknown user's password is compared with: a hash of the file's commonest scheme.
-    decoy: Option<Hash>,
+    decoy: Option<Decoy>,
+}
+
+/// What an unknown user's password is compared with: something of the file's commonest scheme.
+enum Decoy {
+    Hash(Hash),
+    /// A password that is kept readable.
+    Readable,
 }
 
 impl File {
@@ -57,7 +63,7 @@ impl File {
         let watched = Watched::open("password file", path.into(), move |path, data| {
             let users = PasswdFile::parse(data, &format, &accept);
             report(path, &users);
-            let decoy = commonest(&users);
+            let decoy = Decoy::of(&users);
             Loaded { users, decoy }
         })?;
         Ok(Self { watched, pool })
@@ -92,25 +98,65 @@ impl File {
 }
 
 impl PasswordStore for File {
+    /// Unless somebody must look whether the file has changed, or the hash takes its time.
+    fn check_at_once(
+        &self,
+        login: &str,
+        password: &Secret,
+        spends: bool,
+    ) -> Option<Result<Verdict, Fault>> {
+        let loaded = match self.watched.at_once()? {
+            Ok(loaded) => loaded,
+            Err(fault) => return Some(Err(fault)),
+        };
+        let spend = || match &loaded.decoy {
+            Some(Decoy::Hash(hash)) => at_once(hash, password).map(drop),
+            Some(Decoy::Readable) => {
+                loaded.users.spend(password);
+                Some(())
+            }
+            None => Some(()),
+        };
+        let Some(entry) = loaded.users.find(login) else {
+            if spends {
+                spend()?;
+            }
+            return Some(Ok(Verdict::UNKNOWN));
+        };
+        let right = match (entry.is_readable(password), entry.kept_hash()) {
+            (Some(right), _) => right,
+            (None, Some(hash)) => at_once(hash, password)?,
+            // One without a password takes the work of one with another.
+            (None, None) => {
+                spend()?;
+                false
+            }
+        };
+        Some(Ok(if right { found(&entry) } else { Verdict::WRONG }))
+    }
+
     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
         let loaded = self.watched.current().await?;
         let Some(entry) = loaded.users.find(login) else { return Ok(Verdict::UNKNOWN) };
-        let Some(hash) = entry.hash() else {
+        let right = match (entry.is_readable(password), entry.kept_hash()) {
+            (Some(right), _) => right,
+            (None, Some(hash)) => self.verify(hash, login, password).await?,
             // One without a password takes the work of one with another.
-            self.spend(login, password).await?;
-            return Ok(Verdict::WRONG);
+            (None, None) => {
+                self.spend(login, password).await?;
+                false
+            }
         };
-        if !self.verify(hash, login, password).await? {
-            return Ok(Verdict::WRONG);
-        }
-        Ok(found(&entry))
+        Ok(if right { found(&entry) } else { Verdict::WRONG })
     }
 
     async fn spend(&self, login: &str, password: &Secret) -> Result<(), Fault> {
         let loaded = self.watched.current().await?;
-        if let Some(decoy) = &loaded.decoy {
+        match &loaded.decoy {
             // Somebody's hash: what it says of this password is nobody's business.
-            let _ = self.verify(decoy, login, password).await?;
+            Some(Decoy::Hash(hash)) => drop(self.verify(hash, login, password).await?),
+            Some(Decoy::Readable) => loaded.users.spend(password),
+            None => {}
         }
         Ok(())
     }
@@ -128,7 +174,7 @@ impl TextStore for File {
     async fn password_text(&self, login: &str) -> Result<Option<Secret>, Fault> {
         let loaded = self.watched.current().await?;
         let entry = loaded.users.find(login);
-        Ok(entry.and_then(|entry| entry.hash()?.password_text()))
+        Ok(entry.and_then(|entry| entry.password_text()))
     }
 }
 
@@ -175,25 +221,44 @@ fn report(path: &Path, users: &PasswdFile) {
     }
 }
 
-/// A hash of the scheme that most users have; of several, the first in the file, so that every reading
-/// chooses the same.
-fn commonest(users: &PasswdFile) -> Option<Hash> {
-    commonest_of(users.iter().filter_map(|entry| Some((entry.line(), entry.hash()?))))
+impl Decoy {
+    fn of(users: &PasswdFile) -> Option<Self> {
+        let commonest = commonest(users)?;
+        match commonest.scheme()? {
+            READABLE => Some(Self::Readable),
+            _ => commonest.hash().map(Self::Hash),
+        }
+    }
 }
 
-/// The same of hashes with their lines.
-pub(crate) fn commonest_of<'a>(hashes: impl Iterator<Item = (usize, &'a Hash)>) -> Option<Hash> {
-    let mut schemes: BTreeMap<&str, (usize, Reverse<usize>, &Hash)> = BTreeMap::new();
-    for (line, hash) in hashes {
+/// Whether this is the password of a hash, if that is cheap to find out.
+fn at_once(hash: &Hash, password: &Secret) -> Option<bool> {
+    (hash.cost() == Cost::Cheap).then(|| hash.verify(password))
+}
+
+/// One of the scheme that most users have; of several, the first in the file, so that every reading chooses the
+/// same.
+fn commonest(users: &PasswdFile) -> Option<Entry<'_>> {
+    commonest_of(users.iter().filter_map(|entry| Some((entry.line(), entry.scheme()?, entry))))
+}
+
+/// The same of anything with its line and its scheme.
+pub(crate) fn commonest_of<T>(all: impl Iterator<Item = (usize, &'static str, T)>) -> Option<T> {
+    let mut schemes: BTreeMap<&str, (usize, Reverse<usize>, T)> = BTreeMap::new();
+    for (line, scheme, one) in all {
         let line = Reverse(line);
-        let (count, first, of_first) = schemes.entry(hash.scheme()).or_insert((0, line, hash));
-        *count += 1;
-        if line > *first {
-            (*first, *of_first) = (line, hash);
+        match schemes.get_mut(scheme) {
+            None => drop(schemes.insert(scheme, (1, line, one))),
+            Some((count, first, of_first)) => {
+                *count += 1;
+                if line > *first {
+                    (*first, *of_first) = (line, one);
+                }
+            }
         }
     }
     let commonest = schemes.into_values().max_by_key(|(count, first, _)| (*count, *first));
-    commonest.map(|(_, _, hash)| hash.clone())
+    commonest.map(|(_, _, one)| one)
 }
 
 /// Who a line stands for, once it is proven, or why nobody.
@@ -243,7 +308,7 @@ mod tests {
         let accept = Accept { allow_plain: true, ..Accept::default() };
         let users = PasswdFile::parse(text.as_bytes(), &Format::default(), &accept);
         assert!(users.problems().is_empty(), "{:?}", users.problems());
-        commonest(&users).map(|hash| hash.expose_text())
+        commonest(&users).and_then(|entry| entry.hash()).map(|hash| hash.expose_text())
     }
 
     #[test]
@@ -265,7 +330,7 @@ mod tests {
     fn file(look_every: Duration) -> (tempfile::TempDir, File) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("users");
-        std::fs::write(&path, format!("ada:{SECRET}\n")).unwrap();
+        std::fs::write(&path, format!("ada:{SECRET}:1000\nbob:{SECRET}\n")).unwrap();
         let pool = Arc::new(HashPool::start(&PoolOptions::default()).unwrap());
         let file = File::open(path, Format::default(), Accept::default(), pool).unwrap();
         (folder, file.looking_every(look_every))

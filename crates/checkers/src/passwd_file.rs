@@ -8,16 +8,18 @@
 //! must not bring an old password back.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use countersign::Identity;
+use countersign::{Identity, Secret};
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Slot;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
 
-use crate::hash::{Accept, Hash};
+use crate::hash::{Accept, Hash, Scheme};
 
 /// A line may be this long.
 const MAX_LINE: usize = 8 * 1024;
@@ -28,6 +30,9 @@ const MAX_PROBLEMS: usize = 1000;
 
 /// Of so many users the identity is kept, about a KiB each.
 const MAX_REMEMBERED: usize = 4096;
+
+/// The scheme of passwords that are kept readable.
+pub(crate) const READABLE: &str = "PLAIN";
 
 /// How the lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +106,7 @@ impl Format {
 
 /// A password file, read: users by name.
 ///
-/// Some 200 bytes a user with argon2id hashes. Debug shows no names and no hashes.
+/// Some 200 bytes a user with argon2id hashes, some 30 beside name and password where they are readable. Debug shows no names and no hashes.
 ///
 /// ```
 /// use countersign::Secret;
@@ -115,24 +120,15 @@ impl Format {
 /// assert!(file.problems().is_empty());
 /// ```
 pub struct PasswdFile {
-    rows: HashTable<Row>,
-    /// Names, each followed by what its line has after the password.
-    text: Box<str>,
+    /// Where each user's row is, by name.
+    index: HashTable<u32>,
+    rows: Rows,
     format: Format,
     hasher: RandomState,
     problems: Vec<Problem>,
     unlisted: usize,
-    /// How many rows remember their identity.
-    remembered: AtomicUsize,
-}
-
-struct Row {
-    hash: Option<Hash>,
-    identity: OnceLock<Arc<Identity>>,
-    at: u32,
-    line: u32,
-    name_len: u16,
-    rest_len: u16,
+    /// Identities of some users, by their row.
+    remembered: RwLock<HashMap<u32, Arc<Identity>>>,
 }
 
 /// What is wrong with a line.
@@ -174,8 +170,8 @@ impl PasswdFile {
         let mut reader = Reader {
             format: *format,
             accept,
-            rows: HashTable::new(),
-            text: String::new(),
+            index: HashTable::new(),
+            rows: Rows::default(),
             hasher: RandomState::new(),
             problems: Vec::new(),
             unlisted: 0,
@@ -199,24 +195,33 @@ impl PasswdFile {
     /// The user's line. Names are compared as they are, byte by byte, unless the format says otherwise.
     pub fn find(&self, user: &str) -> Option<Entry<'_>> {
         let user = &*self.format.folded(user);
-        let same = |row: &Row| row.name(&self.text) == user;
-        let row = self.rows.find(self.hasher.hash_one(user), same)?;
-        Some(Entry { file: self, row })
+        let same = |at: &u32| self.rows.row(*at).name == user.as_bytes();
+        let at = *self.index.find(self.hasher.hash_one(user.as_bytes()), same)?;
+        Some(self.entry(at))
     }
 
     /// How many users.
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.index.len()
     }
 
     /// Whether there is no user.
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.index.is_empty()
     }
 
     /// Every user, in no order.
     pub fn iter(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.rows.iter().map(|row| Entry { file: self, row })
+        self.index.iter().map(|at| self.entry(*at))
+    }
+
+    fn entry(&self, at: u32) -> Entry<'_> {
+        Entry { file: self, row: self.rows.row(at), at }
+    }
+
+    /// The work of comparing a password with one that is kept readable.
+    pub(crate) fn spend(&self, password: &Secret) {
+        std::hint::black_box(self.hasher.hash_one(password.expose()));
     }
 
     /// What is wrong, in the order of the lines: the first thousand.
@@ -243,19 +248,55 @@ impl fmt::Debug for PasswdFile {
 #[derive(Clone, Copy)]
 pub struct Entry<'a> {
     file: &'a PasswdFile,
-    row: &'a Row,
+    row: Row<'a>,
+    at: u32,
 }
 
 impl<'a> Entry<'a> {
     /// The user's name, as written, or in small letters where the format does not regard case.
     pub fn name(&self) -> &'a str {
-        self.row.name(&self.file.text)
+        text(self.row.name)
     }
 
     /// The hash, if this user can log in with a password: there is none behind an empty field, `*` or
     /// `!`, nor where the line has a problem.
-    pub fn hash(&self) -> Option<&'a Hash> {
-        self.row.hash.as_ref()
+    pub fn hash(&self) -> Option<Hash> {
+        match self.row.password {
+            Kept::None => None,
+            Kept::Readable { password, .. } => readable(password),
+            Kept::Hash(_) => self.kept_hash().cloned(),
+        }
+    }
+
+    /// The hash, where the password is not kept readable.
+    pub(crate) fn kept_hash(&self) -> Option<&'a Hash> {
+        let Kept::Hash(place) = self.row.password else { return None };
+        self.file.rows.hashes.get(place)
+    }
+
+    /// The scheme of the hash.
+    pub(crate) fn scheme(&self) -> Option<&'static str> {
+        match self.row.password {
+            Kept::None => None,
+            Kept::Readable { .. } => Some(READABLE),
+            Kept::Hash(_) => self.kept_hash().map(Hash::scheme),
+        }
+    }
+
+    /// The password, where it is kept readable.
+    pub(crate) fn password_text(&self) -> Option<Secret> {
+        let Kept::Readable { password, .. } = self.row.password else { return None };
+        Some(Secret::from(password))
+    }
+
+    /// Whether this is the user's password, where it is kept readable; nothing, where it is not.
+    ///
+    /// A keyed hash of both is compared first, so that the time tells nothing of one that is wrong, not even how
+    /// long the right one is.
+    pub(crate) fn is_readable(&self, password: &Secret) -> Option<bool> {
+        let Kept::Readable { tag, password: right } = self.row.password else { return None };
+        let alike = self.file.hasher.hash_one(password.expose()) == tag;
+        Some(alike && password.expose().ct_eq(right).into())
     }
 
     /// The line, counted from 1.
@@ -299,19 +340,27 @@ impl<'a> Entry<'a> {
     /// are empty.
     pub fn fields(&self) -> impl Iterator<Item = &'a str> {
         // The last one goes to the end of the line, whatever it holds.
-        self.row.rest(&self.file.text).splitn(6, self.file.format.delimiter as char)
+        text(self.row.rest).splitn(6, self.file.format.delimiter as char)
     }
 
-    /// What `make` makes of this line. The first [`MAX_REMEMBERED`] users to log in get the same one each
-    /// time: a dozen small allocations cost more than the rest of a login by clear text.
+    /// What `make` makes of this line. The first [`MAX_REMEMBERED`] users to log in of whom it says more than the
+    /// name get the same one each time: a dozen small allocations cost more than the rest of a login by clear
+    /// text. A name alone is made sooner than found.
     pub(crate) fn identity(&self, make: impl FnOnce() -> Identity) -> Arc<Identity> {
-        if let Some(known) = self.row.identity.get() {
-            return Arc::clone(known);
+        if self.row.rest.is_empty() {
+            return Arc::new(Identity::named(self.name()));
+        }
+        let remembered = &self.file.remembered;
+        let known =
+            remembered.read().unwrap_or_else(PoisonError::into_inner).get(&self.at).cloned();
+        if let Some(known) = known {
+            return known;
         }
         let made = Arc::new(make());
-        if self.file.remembered.fetch_add(1, Ordering::Relaxed) < MAX_REMEMBERED {
+        let mut remembered = remembered.write().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() < MAX_REMEMBERED {
             // Another thread may have been quicker, with an equal one.
-            let _ = self.row.identity.set(Arc::clone(&made));
+            return Arc::clone(remembered.entry(self.at).or_insert(made));
         }
         made
     }
@@ -331,24 +380,117 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-impl Row {
-    fn name<'a>(&self, text: &'a str) -> &'a str {
-        let at = self.at as usize;
-        &text[at..at + self.name_len as usize]
+/// What is known of users, one after the other and each in one piece: with a hundred thousand of them, what a login
+/// costs is how often it goes to another place in memory.
+#[derive(Default)]
+struct Rows {
+    /// None of them ever grows beyond its first allocation: what a growing vector leaves behind is not wiped.
+    pieces: Vec<Zeroizing<Vec<u8>>>,
+    hashes: Vec<Hash>,
+}
+
+/// One user.
+#[derive(Clone, Copy)]
+struct Row<'a> {
+    line: u32,
+    name: &'a [u8],
+    password: Kept<'a>,
+    /// What the line has after the password.
+    rest: &'a [u8],
+}
+
+/// What is kept of a password.
+#[derive(Clone, Copy)]
+enum Kept<'a> {
+    /// There is none, or none that can be used.
+    None,
+    /// All of it, and its keyed hash.
+    Readable { tag: u64, password: &'a [u8] },
+    /// Its hash, by place.
+    Hash(usize),
+}
+
+impl Rows {
+    /// Several times as large as the longest row.
+    const PIECE: usize = 1 << 18;
+    /// The line, three lengths, the kind, and a word: the tag of a readable password, or the place of a hash. Then
+    /// come the name, the password if it is readable, and the rest.
+    const HEAD: usize = 4 + 3 * 2 + 1 + 8;
+    const NONE: u8 = 0;
+    const READABLE: u8 = 1;
+    const HASH: u8 = 2;
+
+    /// Adds a row and tells where it is, if there is room for it. Its lengths have been measured before.
+    fn add(&mut self, row: &Row<'_>) -> Option<u32> {
+        let (kind, word, password) = match row.password {
+            Kept::None => (Self::NONE, 0, &[][..]),
+            Kept::Readable { tag, password } => (Self::READABLE, tag, password),
+            Kept::Hash(place) => (Self::HASH, place as u64, &[][..]),
+        };
+        let texts = [row.name, password, row.rest];
+        let length = Self::HEAD + texts.iter().map(|text| text.len()).sum::<usize>();
+        if self.pieces.last().is_none_or(|piece| piece.len() + length > Self::PIECE) {
+            self.pieces.push(Zeroizing::new(Vec::with_capacity(Self::PIECE)));
+        }
+        let before = (self.pieces.len() - 1) * Self::PIECE;
+        let piece = self.pieces.last_mut()?;
+        let at = u32::try_from(before + piece.len()).ok()?;
+        piece.extend_from_slice(&row.line.to_le_bytes());
+        for text in texts {
+            piece.extend_from_slice(&u16::try_from(text.len()).ok()?.to_le_bytes());
+        }
+        piece.push(kind);
+        piece.extend_from_slice(&word.to_le_bytes());
+        for text in texts {
+            piece.extend_from_slice(text);
+        }
+        Some(at)
     }
 
-    fn rest<'a>(&self, text: &'a str) -> &'a str {
-        let at = self.at as usize + self.name_len as usize;
-        &text[at..at + self.rest_len as usize]
+    fn row(&self, at: u32) -> Row<'_> {
+        let at = at as usize;
+        let piece = &self.pieces[at / Self::PIECE][at % Self::PIECE..];
+        let (head, texts) = piece.split_at(Self::HEAD);
+        let number = |from: usize| usize::from(u16::from_le_bytes([head[from], head[from + 1]]));
+        let word = |from: usize| {
+            let bytes: [u8; 4] = std::array::from_fn(|index| head[from + index]);
+            u32::from_le_bytes(bytes)
+        };
+        let (name, texts) = texts.split_at(number(4));
+        let (password, texts) = texts.split_at(number(6));
+        let value = u64::from(word(11)) | u64::from(word(15)) << 32;
+        let password = match head[10] {
+            Self::READABLE => Kept::Readable { tag: value, password },
+            Self::HASH => Kept::Hash(value as usize),
+            _ => Kept::None,
+        };
+        Row { line: word(0), name, password, rest: &texts[..number(8)] }
     }
+}
+
+/// The hash that a readable password stands for.
+fn readable(password: &[u8]) -> Option<Hash> {
+    let accept = Accept { allow_plain: true, default_scheme: Scheme::PLAIN, ..Accept::default() };
+    let password = std::str::from_utf8(password).ok()?;
+    // Without its scheme, which made no text longer than it may be.
+    match password.starts_with('{') {
+        true => Hash::parse(&Zeroizing::new(format!("{{PLAIN}}{password}")), &accept),
+        false => Hash::parse(password, &accept),
+    }
+    .ok()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    // They were a text when they were added.
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// A file that is being read.
 struct Reader<'a> {
     format: Format,
     accept: &'a Accept,
-    rows: HashTable<Row>,
-    text: String,
+    index: HashTable<u32>,
+    rows: Rows,
     hasher: RandomState,
     problems: Vec<Problem>,
     unlisted: usize,
@@ -387,16 +529,16 @@ impl Reader<'_> {
             return self.refuse(line, reason);
         }
 
-        let text = &self.text;
-        let slot = self.rows.entry(
-            self.hasher.hash_one(name),
-            |row| row.name(text) == name,
-            |row| self.hasher.hash_one(row.name(text)),
+        let rows = &self.rows;
+        let slot = self.index.entry(
+            self.hasher.hash_one(name.as_bytes()),
+            |at| rows.row(*at).name == name.as_bytes(),
+            |at| self.hasher.hash_one(rows.row(*at).name),
         );
         let slot = match slot {
             Slot::Vacant(slot) => slot,
             Slot::Occupied(first) => {
-                let first = first.get().line;
+                let first = rows.row(*first.get()).line;
                 let reason =
                     format!("user {name} is on line {first} already, which counts; remove one");
                 return self.report(line, Effect::Ignored, reason);
@@ -408,17 +550,25 @@ impl Reader<'_> {
             (false, Ok(hash)) => (Some(hash), None),
             (false, Err(error)) => (None, Some(error)),
         };
-        slot.insert(Row {
-            hash,
-            identity: OnceLock::new(),
-            // The file, the line and so the number of lines have been measured above.
-            at: self.text.len() as u32,
-            line: line as u32,
-            name_len: name.len() as u16,
-            rest_len: rest.len() as u16,
-        });
-        self.text.push_str(name);
-        self.text.push_str(rest);
+        let readable = hash.as_ref().and_then(Hash::password_text);
+        let password = match (hash, &readable) {
+            (None, _) => Kept::None,
+            (Some(_), Some(password)) => {
+                let password = password.expose();
+                Kept::Readable { tag: self.hasher.hash_one(password), password }
+            }
+            (Some(hash), None) => {
+                self.rows.hashes.push(hash);
+                Kept::Hash(self.rows.hashes.len() - 1)
+            }
+        };
+        let (name_bytes, rest) = (name.as_bytes(), rest.as_bytes());
+        // The file and so the number of lines have been measured above.
+        let row = Row { line: line as u32, name: name_bytes, password, rest };
+        let Some(at) = self.rows.add(&row) else {
+            return self.refuse(line, "there are too many users; use a database".to_owned());
+        };
+        slot.insert(at);
         if let Some(error) = error {
             self.refuse(line, format!("user {name}: {error}"));
         }
@@ -437,17 +587,17 @@ impl Reader<'_> {
     }
 
     fn finish(mut self) -> PasswdFile {
-        let text = &self.text;
-        let hasher = &self.hasher;
-        self.rows.shrink_to_fit(|row| hasher.hash_one(row.name(text)));
+        let (rows, hasher) = (&self.rows, &self.hasher);
+        self.index.shrink_to_fit(|at| hasher.hash_one(rows.row(*at).name));
+        self.rows.hashes.shrink_to_fit();
         PasswdFile {
+            index: self.index,
             rows: self.rows,
-            text: self.text.into_boxed_str(),
             format: self.format,
             hasher: self.hasher,
             problems: self.problems,
             unlisted: self.unlisted,
-            remembered: AtomicUsize::new(0),
+            remembered: RwLock::default(),
         }
     }
 }
@@ -455,7 +605,6 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use countersign::Secret;
 
     const SECRET: &str = "{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=";
 

@@ -77,10 +77,10 @@ impl Unix {
         Watched::open("shadow file", path, |path, data| {
             let users = lines(path, data, account::shadow);
             let hashes = users.values().filter_map(|((field, _), line)| match field {
-                Field::Hash(hash) => Some((*line, hash)),
+                Field::Hash(hash) => Some((*line, hash.scheme(), hash)),
                 _ => None,
             });
-            let decoy = commonest_of(hashes);
+            let decoy = commonest_of(hashes).cloned();
             let users = users.into_iter().map(|(name, (entry, _))| (name, entry)).collect();
             Shadow { users, decoy }
         })

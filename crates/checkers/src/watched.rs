@@ -6,12 +6,13 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use countersign::{Fault, FaultKind};
 use zeroize::Zeroizing;
 
 use crate::passwd_file::MAX_FILE;
+use crate::world::coarse;
 
 /// How often a login looks whether the file has changed: a look costs a system call.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -41,8 +42,8 @@ type Read<T> = dyn Fn(&Path, &[u8]) -> T + Send + Sync;
 
 struct State<T> {
     loaded: Arc<Loaded<T>>,
-    /// When the last look began.
-    looked: Instant,
+    /// When the last look began, on the steady clock: to some milliseconds.
+    looked: Duration,
     /// Whether that one is still under way: there is one at a time, so that a file server that hangs costs
     /// one thread, and an older reading cannot end after a newer one.
     looking: bool,
@@ -84,7 +85,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let loaded = load(&path, &read).map_err(|error| unreadable(what, &path, error))?;
         let state = State {
             loaded: Arc::new(loaded),
-            looked: Instant::now(),
+            looked: coarse::steady(),
             looking: false,
             broken: None,
         };
@@ -109,6 +110,15 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Arc::clone(&self.inner.state().loaded.value)
     }
 
+    /// The file as it is now, where nobody need look for that.
+    ///
+    /// # Errors
+    ///
+    /// As [`Watched::current`].
+    pub(crate) fn at_once(&self) -> Option<Result<Arc<T>, Fault>> {
+        self.inner.known(&self.inner.state(), coarse::steady())
+    }
+
     /// The file as it is now.
     ///
     /// # Errors
@@ -116,15 +126,11 @@ impl<T: Send + Sync + 'static> Watched<T> {
     /// A fault while it cannot be read.
     pub(crate) async fn current(&self) -> Result<Arc<T>, Fault> {
         let look = {
-            let mut state = self.inner.state();
-            let age = state.looked.elapsed();
-            if state.looking && age > PATIENCE {
-                return Err(self.inner.hangs());
+            let (mut state, now) = (self.inner.state(), coarse::steady());
+            if let Some(known) = self.inner.known(&state, now) {
+                return known;
             }
-            if state.looking || age < self.inner.look_every {
-                return state.usable();
-            }
-            state.looked = Instant::now();
+            state.looked = now;
             state.looking = true;
             Look { inner: Arc::clone(&self.inner) }
         };
@@ -142,6 +148,15 @@ impl<T: Send + Sync + 'static> Watched<T> {
 impl<T> Inner<T> {
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What holds until the next look, if none is due.
+    fn known(&self, state: &State<T>, now: Duration) -> Option<Result<Arc<T>, Fault>> {
+        let age = now.saturating_sub(state.looked);
+        if state.looking && age > PATIENCE {
+            return Some(Err(self.hangs()));
+        }
+        (state.looking || age < self.look_every).then(|| state.usable())
     }
 
     fn hangs(&self) -> Fault {
@@ -309,11 +324,11 @@ mod tests {
         let file = file.looking_every(Duration::ZERO);
         let look = Look { inner: Arc::clone(&file.inner) };
         file.inner.state().looking = true;
-        file.inner.state().looked = Instant::now();
+        file.inner.state().looked = coarse::steady();
         assert_eq!(current(&file), Ok(b"a".to_vec()));
         std::fs::remove_file(folder.path().join("users")).unwrap();
         assert_eq!(current(&file), Ok(b"a".to_vec()), "nobody else looks");
-        let Some(long_ago) = Instant::now().checked_sub(PATIENCE * 2) else {
+        let Some(long_ago) = coarse::steady().checked_sub(PATIENCE * 2) else {
             panic!("this machine has just been started: run the test again in a minute")
         };
         file.inner.state().looked = long_ago;

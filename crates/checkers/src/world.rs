@@ -86,13 +86,13 @@ impl World for SystemWorld {
 
 /// Clocks that cost a third of the usual ones, and tick every few milliseconds.
 #[cfg(target_os = "linux")]
-mod coarse {
+pub(crate) mod coarse {
     use std::time::Duration;
 
     use rustix::time::{ClockId, Timespec, clock_gettime};
 
     /// Since some moment before this.
-    pub(super) fn steady() -> Duration {
+    pub(crate) fn steady() -> Duration {
         let Timespec { tv_sec, tv_nsec } = clock_gettime(ClockId::MonotonicCoarse);
         Duration::new(tv_sec.unsigned_abs(), u32::try_from(tv_nsec).unwrap_or(0))
     }
@@ -105,12 +105,12 @@ mod coarse {
 
 /// The usual clocks, where there are no others.
 #[cfg(not(target_os = "linux"))]
-mod coarse {
+pub(crate) mod coarse {
     use std::sync::LazyLock;
     use std::time::{Duration, Instant};
 
     /// Since some moment before this.
-    pub(super) fn steady() -> Duration {
+    pub(crate) fn steady() -> Duration {
         static FIRST: LazyLock<Instant> = LazyLock::new(Instant::now);
         FIRST.elapsed()
     }

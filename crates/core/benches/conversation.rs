@@ -69,15 +69,39 @@ impl Realm<Mailbox> for Mail {
 /// A trivial store: what is left is the core's share.
 struct One;
 
-impl PasswordStore for One {
-    async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+impl One {
+    fn verdict(login: &str, password: &Secret) -> Verdict {
         if login != "ada" {
-            return Ok(Verdict::UNKNOWN);
+            return Verdict::UNKNOWN;
         }
         if *password != Secret::from("countess") {
-            return Ok(Verdict::WRONG);
+            return Verdict::WRONG;
         }
-        Ok(Verdict::Is(Verified::vouch(Identity::named("ada"))))
+        Verdict::Is(Verified::vouch(Identity::named("ada")))
+    }
+}
+
+impl PasswordStore for One {
+    async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+        Ok(Self::verdict(login, password))
+    }
+
+    fn check_at_once(
+        &self,
+        login: &str,
+        password: &Secret,
+        _: bool,
+    ) -> Option<Result<Verdict, Fault>> {
+        Some(Ok(Self::verdict(login, password)))
+    }
+}
+
+/// The same, as a store that might have to wait.
+struct Another;
+
+impl PasswordStore for Another {
+    async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+        Ok(One::verdict(login, password))
     }
 }
 
@@ -205,9 +229,16 @@ fn logins(figures: &mut Figures) {
     let connection = portal(&Bounds::CONNECTION);
     let before = CALLS.load(Relaxed);
     full_login(&connection, &peer, &world);
-    figures.say("login_allocations", (CALLS.load(Relaxed) - before) as f64, "calls", None);
+    let calls = |before: usize| (CALLS.load(Relaxed) - before) as f64;
+    figures.say("login_allocations", calls(before), "calls", None);
     let time = nanoseconds(|| full_login(&connection, &peer, &world));
     figures.say("login", time, "ns", Some(1000.0));
+    let waits = Portal::new(Mail).checked_by(Password::new("another", Another));
+    let before = CALLS.load(Relaxed);
+    full_login(&waits, &peer, &world);
+    figures.say("login_that_might_wait_allocations", calls(before), "calls", None);
+    let time = nanoseconds(|| full_login(&waits, &peer, &world));
+    figures.say("login_that_might_wait", time, "ns", None);
     let time = nanoseconds(|| {
         let request = Request::from_peer(Arc::clone(&peer)).by("password");
         let mut known = Known::new(good());

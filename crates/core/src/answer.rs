@@ -83,19 +83,19 @@ impl Answers {
 
     /// The answer of that name, if it is there.
     pub fn find(&self, name: &str) -> Option<&Answer> {
-        self.0.iter().find(|(n, _)| n == name).map(|(_, answer)| answer)
+        self.0.iter().find(|(n, _)| same(n, name)).map(|(_, answer)| answer)
     }
 
     /// The same, first looked for where the answer to a round's question of that place mostly is. Of two of one
     /// name it need not be the first.
     pub(crate) fn find_near(&self, index: usize, name: &str) -> Option<&Answer> {
-        let there = self.0.get(index).filter(|(n, _)| n == name).map(|(_, answer)| answer);
+        let there = self.0.get(index).filter(|(n, _)| same(n, name)).map(|(_, answer)| answer);
         there.or_else(|| self.find(name))
     }
 
     /// Takes the answer of that name out.
     pub fn take(&mut self, name: &str) -> Option<Answer> {
-        let index = self.0.iter().position(|(n, _)| n == name)?;
+        let index = self.0.iter().position(|(n, _)| same(n, name))?;
         // In order, for two of one name: what `find` shows next must be what `take` gives next.
         Some(self.0.remove(index).1)
     }
@@ -134,6 +134,19 @@ impl Answers {
     }
 }
 
+/// Whether two names are one. Names of questions are short, and are compared some twenty times at each login: a call
+/// that compares blocks of memory costs more than these bytes.
+#[inline]
+pub(crate) fn same(one: &str, two: &str) -> bool {
+    let ((one, end_of_one), (two, end_of_two)) =
+        (one.as_bytes().as_chunks::<8>(), two.as_bytes().as_chunks::<8>());
+    let words = |word: &[u8; 8]| u64::from_ne_bytes(*word);
+    one.len() == two.len()
+        && end_of_one.len() == end_of_two.len()
+        && one.iter().map(words).eq(two.iter().map(words))
+        && end_of_one.iter().eq(end_of_two)
+}
+
 impl FromIterator<(Cow<'static, str>, Answer)> for Answers {
     fn from_iter<T: IntoIterator<Item = (Cow<'static, str>, Answer)>>(answers: T) -> Self {
         Self(answers.into_iter().collect())
@@ -151,6 +164,17 @@ mod tests {
         assert_eq!(answers.find("b"), Some(&Answer::Declined));
         assert_eq!(answers.text("b"), None);
         assert_eq!(answers.find("c"), None);
+    }
+
+    #[test]
+    fn names_are_compared_whole() {
+        let names =
+            ["", "a", "otp", "username", "password", "passwort", "password2", "new-password"];
+        for one in names {
+            for two in names {
+                assert_eq!(same(one, two), one == two, "{one} {two}");
+            }
+        }
     }
 
     #[test]

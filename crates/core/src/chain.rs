@@ -3,9 +3,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use crate::identity::Vouched;
 use crate::{
-    Answer, Answers, BoxExchange, Challenge, Checker, CredentialKind, Denial, Exchange, Fault,
-    Identity, Mechanism, Question, Reason, Results, Round, Scene, Shape, Step, Then, Verified,
+    Answer, Answers, AtOnce, BoxExchange, Challenge, Checker, CredentialKind, Denial, Exchange,
+    Fault, Identity, Mechanism, Question, Reason, Results, Round, Scene, Shape, Step, Then,
+    Verified,
 };
 
 /// The checkers for one mechanism, in order.
@@ -33,9 +35,28 @@ impl Plan {
 /// A checker in its place.
 #[derive(Clone)]
 pub(crate) struct Asked {
-    pub(crate) name: Arc<str>,
+    /// Its name, and the mechanism that it is asked for.
+    pub(crate) vouched: Arc<Vouched>,
     pub(crate) checker: Arc<dyn Checker>,
     pub(crate) results: Results,
+}
+
+impl Asked {
+    /// Its exchange: `asked`, as if it had asked the round that the checker has asked without it.
+    fn begin(&self, mechanism: &str, asked: bool, scene: &Scene<'_>) -> Result<BoxExchange, Fault> {
+        let mut exchange = self.checker.begin(mechanism, scene)?;
+        if !asked {
+            return Ok(exchange);
+        }
+        match exchange.at_once(Answers::new(), scene) {
+            AtOnce::Done(Ok(Step::Ask(_))) => Ok(exchange),
+            _ => {
+                let name = &self.vouched.checker;
+                let context = format!("checker `{name}` asks at once what its exchange does not");
+                Err(Fault::internal(context))
+            }
+        }
+    }
 }
 
 /// One attempt against ordered checkers.
@@ -48,6 +69,8 @@ pub struct Chain {
     /// Absent while it is not needed: most pending logins are in their first round.
     state: Option<Box<State>>,
     index: u16,
+    /// Whether the current checker has asked its round without an exchange.
+    asked: bool,
 }
 
 #[derive(Default)]
@@ -123,7 +146,7 @@ struct Remembered {
 
 impl Chain {
     pub(crate) fn new(plan: Arc<Plan>) -> Self {
-        Self { plan, current: None, state: None, index: 0 }
+        Self { plan, current: None, state: None, index: 0, asked: false }
     }
 
     fn state(&mut self) -> &mut State {
@@ -134,18 +157,48 @@ impl Chain {
         usize::from(self.index) + 1 >= self.plan.checkers.len()
     }
 
-    fn go_to_next(&mut self) {
-        self.index += 1;
-        self.current = None;
+    /// What a checker's step comes to here: the end of ours, or the answers to go on with.
+    fn came(&mut self, step: Result<Step, Fault>) -> Result<Result<Step, Fault>, Answers> {
+        let Some(asked) = self.plan.checkers.get(usize::from(self.index)) else {
+            return Ok(Ok(Step::deny(Reason::Unsupported)));
+        };
+        let results = asked.results;
+        let end = match step {
+            Ok(Step::Ask(round)) => {
+                if let Some(recalled) = self.recall(&round) {
+                    return Err(recalled);
+                }
+                if !self.is_last() {
+                    self.state().asked = Some(Arc::clone(&round));
+                }
+                return Ok(Ok(Step::Ask(round)));
+            }
+            Ok(Step::Grant(mut who)) => {
+                who.vouched_by(&asked.vouched);
+                self.granted(results, who)
+            }
+            Ok(Step::Deny(denial)) => {
+                let name = Arc::clone(&asked.vouched.checker);
+                self.refused(results, name, denial)
+            }
+            Err(fault) => self.failed(results, fault),
+        };
+        // Its exchange is over, whoever is asked next.
+        (self.current, self.asked) = (None, false);
+        end.ok_or_else(Answers::new)
     }
 
     /// What to do about a refusal: end with this, or go on to the next checker.
-    fn refused(&mut self, asked: &Asked, denial: Denial) -> Option<Result<Step, Fault>> {
-        let then = asked.results.of(denial.reason);
+    fn refused(
+        &mut self,
+        results: Results,
+        name: Arc<str>,
+        denial: Denial,
+    ) -> Option<Result<Step, Fault>> {
         let last = self.is_last();
         let state = self.state();
-        state.tried.push((Arc::clone(&asked.name), denial.reason));
-        match then {
+        state.tried.push((name, denial.reason));
+        match results.of(denial.reason) {
             Then::End => return Some(Ok(Step::Deny(state.told(denial)))),
             Then::Count => drop(state.refused.get_or_insert(denial)),
             Then::Next if last => return Some(state.left_over(Some(denial))),
@@ -154,29 +207,33 @@ impl Chain {
         if last {
             return Some(self.state().left_over(None));
         }
-        self.go_to_next();
+        self.index += 1;
         None
     }
 
     /// What to do about a grant: end with it, or go on to the next checker.
-    fn granted(&mut self, asked: &Asked, who: Verified<Identity>) -> Option<Result<Step, Fault>> {
-        if asked.results.granted == Then::End && self.state.is_none() {
+    fn granted(
+        &mut self,
+        results: Results,
+        who: Verified<Identity>,
+    ) -> Option<Result<Step, Fault>> {
+        if results.granted == Then::End && self.state.is_none() {
             return Some(Ok(Step::Grant(who)));
         }
         let last = self.is_last();
         let state = self.state();
         state.join(who);
         // Somebody refused for good: the others are asked all the same, for nobody to see who it was.
-        if last || (asked.results.granted == Then::End && state.refused.is_none()) {
+        if last || (results.granted == Then::End && state.refused.is_none()) {
             return Some(state.left_over(None));
         }
-        self.go_to_next();
+        self.index += 1;
         None
     }
 
     /// What to do about a checker that could not be asked.
-    fn failed(&mut self, asked: &Asked, fault: Fault) -> Option<Result<Step, Fault>> {
-        if asked.results.fault != Then::Next {
+    fn failed(&mut self, results: Results, fault: Fault) -> Option<Result<Step, Fault>> {
+        if results.fault != Then::Next {
             return Some(Err(fault));
         }
         let last = self.is_last();
@@ -185,7 +242,7 @@ impl Chain {
         if last {
             return Some(state.left_over(None));
         }
-        self.go_to_next();
+        self.index += 1;
         None
     }
 
@@ -255,73 +312,77 @@ impl Chain {
 }
 
 impl Exchange for Chain {
-    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
-        let asked = self.plan.checkers.first()?;
-        let followed = asked.results.only_unknown_goes_on() && !self.is_last();
-        let scene = &Scene { followed, challenged: None, ..*scene };
-        // One that cannot be begun is begun again in the step, which knows what that comes to.
-        let mut exchange = asked.checker.begin(&self.plan.mechanism, scene).ok()?;
-        let round = exchange.opens(scene);
-        self.current = Some(exchange);
-        if let (Some(round), false) = (&round, self.is_last()) {
-            self.state().asked = Some(Arc::clone(round));
+    fn at_once(&mut self, mut answers: Answers, scene: &Scene<'_>) -> AtOnce {
+        self.remember(&answers);
+        loop {
+            let Some(asked) = self.plan.checkers.get(usize::from(self.index)) else {
+                return AtOnce::Done(Ok(Step::deny(Reason::Unsupported)));
+            };
+            let followed = asked.results.only_unknown_goes_on() && !self.is_last();
+            let challenged = self.state.as_deref().and_then(|state| state.challenged.as_deref());
+            let scene = &Scene { followed, challenged, ..*scene };
+            let mechanism = &self.plan.mechanism;
+            let step = match &mut self.current {
+                Some(exchange) => match exchange.at_once(answers, scene) {
+                    AtOnce::Done(step) => step,
+                    AtOnce::Later(answers) => return AtOnce::Later(answers),
+                },
+                none => {
+                    let given = self.asked.then_some(&answers);
+                    match asked.checker.at_once(mechanism, given, scene) {
+                        Some(step) => {
+                            self.asked = true;
+                            step
+                        }
+                        None => match asked.begin(mechanism, self.asked, scene) {
+                            Ok(exchange) => {
+                                *none = Some(exchange);
+                                match std::mem::take(&mut self.asked) {
+                                    // Of these it was said that nothing can be said at once.
+                                    true => return AtOnce::Later(answers),
+                                    false => continue,
+                                }
+                            }
+                            Err(fault) => Err(fault),
+                        },
+                    }
+                }
+            };
+            match self.came(step) {
+                Ok(end) => return AtOnce::Done(end),
+                Err(next) => answers = next,
+            }
         }
-        round
     }
 
     async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
-        self.remember(&answers);
         loop {
-            let plan = Arc::clone(&self.plan);
-            let Some(asked) = plan.checkers.get(usize::from(self.index)) else {
-                return Ok(Step::deny(Reason::Unsupported));
-            };
-            let followed = asked.results.only_unknown_goes_on() && !self.is_last();
-            let state = self.state.as_ref();
-            let challenged = state.and_then(|state| state.challenged.clone());
-            let scene = &Scene { followed, challenged: challenged.as_deref(), ..*scene };
-            let (exchange, step) = match self.current.take() {
-                Some(mut exchange) => {
-                    let step = exchange.step(std::mem::take(&mut answers), scene).await;
-                    (Some(exchange), step)
-                }
-                None => match asked.checker.begin(&plan.mechanism, scene) {
-                    Ok(mut exchange) => {
-                        let step = exchange.step(Answers::new(), scene).await;
-                        (Some(exchange), step)
-                    }
-                    Err(fault) => (None, Err(fault)),
-                },
-            };
-            let end = match step {
-                Ok(Step::Ask(round)) => {
-                    self.current = exchange;
-                    if let Some(recalled) = self.recall(&round) {
-                        answers = recalled;
-                        continue;
-                    }
-                    if !self.is_last() {
-                        self.state().asked = Some(Arc::clone(&round));
-                    }
-                    return Ok(Step::Ask(round));
-                }
-                Ok(Step::Grant(who)) => {
-                    self.granted(asked, who.by(&asked.name).through(plan.mechanism.clone()))
-                }
-                Ok(Step::Deny(denial)) => self.refused(asked, denial),
-                Err(fault) => self.failed(asked, fault),
-            };
-            if let Some(end) = end {
-                return end;
+            // While it waits it is not in its place: a step that is dropped half-way leaves none.
+            if let Some(mut exchange) = self.current.take() {
+                let only_unknown = |asked: &Asked| asked.results.only_unknown_goes_on();
+                let asked = self.plan.checkers.get(usize::from(self.index));
+                let followed = asked.is_some_and(only_unknown) && !self.is_last();
+                let challenged =
+                    self.state.as_deref().and_then(|state| state.challenged.as_deref());
+                let scene = &Scene { followed, challenged, ..*scene };
+                let step = exchange.later(answers, scene).await;
+                self.current = Some(exchange);
+                answers = match self.came(step) {
+                    Ok(end) => return end,
+                    Err(next) => next,
+                };
             }
-            answers = Answers::new();
+            answers = match self.at_once(answers, scene) {
+                AtOnce::Done(step) => return step,
+                AtOnce::Later(answers) => answers,
+            };
         }
     }
 }
 
 impl std::fmt::Debug for Chain {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let checkers = self.plan.checkers.iter().map(|asked| &*asked.name);
+        let checkers = self.plan.checkers.iter().map(|asked| &*asked.vouched.checker);
         f.debug_list().entries(checkers).finish()
     }
 }

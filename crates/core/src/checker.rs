@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::{BoxExchange, Fault, KindSet, Peer, Scene};
+use crate::answer::same;
+use crate::{Answers, BoxExchange, Fault, KindSet, Peer, Scene, Step};
 
 /// Can tell who somebody is, in one or more ways.
 ///
@@ -71,6 +72,22 @@ pub trait Checker: Send + Sync + 'static {
     ///
     /// A fault when the mechanism is not among [`Checker::mechanisms`] or cannot be begun now.
     fn begin(&self, mechanism: &str, scene: &Scene<'_>) -> Result<BoxExchange, Fault>;
+
+    /// [`Checker::begin`] and a step, for a mechanism that asks one round, always the same, and keeps nothing
+    /// meanwhile: without answers its round, as [`Step::Ask`], and with answers to that what they come to. It
+    /// spares such logins their exchange, while they wait and when they are decided.
+    ///
+    /// Where it says nothing, because something must be waited for or at all, the exchange goes on: one that has
+    /// begun with the same round, at once.
+    fn at_once(
+        &self,
+        mechanism: &str,
+        answers: Option<&Answers>,
+        scene: &Scene<'_>,
+    ) -> Option<Result<Step, Fault>> {
+        let _ = (mechanism, answers, scene);
+        None
+    }
 }
 
 /// One way of proving who one is.
@@ -158,6 +175,11 @@ impl Mechanism {
 
     /// Whether it goes by this name.
     pub fn is(&self, name: &str) -> bool {
-        self.name.eq_ignore_ascii_case(name)
+        is(&self.name, name)
     }
+}
+
+/// Whether two names are of one mechanism. Mostly they are written alike, which is found out sooner.
+pub(crate) fn is(one: &str, two: &str) -> bool {
+    same(one, two) || one.eq_ignore_ascii_case(two)
 }

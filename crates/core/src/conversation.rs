@@ -5,9 +5,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::exchange::Running;
 use crate::{
-    Answer, Answers, BoxExchange, Denial, Exchange, Fault, Identity, Misuse, Moment, Peer,
-    ProvenKey, Reason, Round, Scene, Step, Verified, World,
+    Answer, Answers, AtOnce, BoxExchange, Denial, Fault, Identity, Misuse, Moment, Peer, ProvenKey,
+    Reason, Round, Scene, Step, Verified, World,
 };
 
 /// An exchange under way, with the rules around it:
@@ -51,8 +52,8 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Conversation {
-    /// Taken out while a step runs, so that a dropped step leaves none.
-    exchange: Option<BoxExchange>,
+    /// Taken out while a step waits, so that a dropped step leaves none.
+    exchange: Option<Running>,
     open: Option<Arc<Round>>,
     last: Option<Box<Last>>,
     peer: Arc<Peer>,
@@ -153,8 +154,23 @@ impl Conversation {
         world: &dyn World,
     ) -> Result<(Self, Reply), Fault> {
         let now = world.now();
-        let mut conversation = Self {
-            exchange: None,
+        let exchange = Running::Other(exchange);
+        let mut conversation = Self::new(exchange, peer, claimed, bounds, now);
+        let reply = conversation.start(now, world).await?.reply();
+        Ok((conversation, reply))
+    }
+
+    /// One that is to be started.
+    #[inline]
+    pub(crate) fn new(
+        exchange: Running,
+        peer: Arc<Peer>,
+        claimed: Option<Box<str>>,
+        bounds: &'static Bounds,
+        now: Moment,
+    ) -> Self {
+        Self {
+            exchange: Some(exchange),
             open: None,
             last: None,
             peer,
@@ -164,9 +180,17 @@ impl Conversation {
             number: 0,
             tries: 0,
             mistakes: 0,
-        };
-        let reply = conversation.run(exchange, Answers::new(), now, world).await?;
-        Ok((conversation, reply))
+        }
+    }
+
+    /// The first step, which needs no answers.
+    #[inline]
+    pub(crate) async fn start(
+        &mut self,
+        now: Moment,
+        world: &dyn World,
+    ) -> Result<Turn<'_>, Fault> {
+        self.run(Answers::new(), now, world).await
     }
 
     /// Answers round `number`.
@@ -184,34 +208,60 @@ impl Conversation {
         if let Some(reply) = self.replayed(number, &answers) {
             return Ok(reply);
         }
+        let now = world.now();
+        let mark =
+            (self.bounds.replay && self.open.is_some()).then(|| Mark::of(number, &answers, world));
+        let answers = match self.take(number, answers, now) {
+            Ok(answers) => answers,
+            Err(Taken::Unfit(misuse)) => return Err(misuse.into()),
+            Err(Taken::Over(denial)) => return Ok(Reply::Denied(denial)),
+        };
+        let turn = self.run(answers, now, world).await.map_err(Halt::Fault)?;
+        let reply = turn.reply();
+        if let Some(mark) = mark {
+            self.last = Some(Box::new(Last { mark, reply: reply.clone() }));
+        }
+        Ok(reply)
+    }
+
+    /// The same, where nobody asks for the last reply again.
+    pub(crate) async fn go_on(
+        &mut self,
+        number: u16,
+        answers: Answers,
+        world: &dyn World,
+    ) -> Result<Turn<'_>, Halt> {
+        let now = world.now();
+        match self.take(number, answers, now) {
+            Ok(answers) => self.run(answers, now, world).await.map_err(Halt::Fault),
+            Err(Taken::Unfit(misuse)) => Err(misuse.into()),
+            Err(Taken::Over(denial)) => Ok(Turn::Denied(denial)),
+        }
+    }
+
+    /// Takes answers to the open round, which is then closed.
+    fn take(&mut self, number: u16, answers: Answers, now: Moment) -> Result<Answers, Taken> {
         let Some(round) = &self.open else {
             self.forget_if_guessed_at();
-            return Err(Misuse::Closed.into());
+            return Err(Taken::Unfit(Misuse::Closed));
         };
-        let now = world.now();
         if now.steady_ms > self.deadline_ms {
-            return Ok(self.end(Denial::new(Reason::TimedOut)));
+            return Err(self.over(Denial::new(Reason::TimedOut)));
         }
-        let mark = self.bounds.replay.then(|| Mark::of(number, &answers, world));
         let answers = match self.accept(round, number, answers) {
             Ok(answers) => answers,
             Err(misuse) => {
                 self.mistakes = self.mistakes.saturating_add(1);
                 if self.mistakes > self.bounds.mistakes {
                     let denial = Denial::new(Reason::TooMany).because("too many unfit answers");
-                    return Ok(self.end(denial));
+                    return Err(self.over(denial));
                 }
-                return Err(misuse.into());
+                return Err(Taken::Unfit(misuse));
             }
         };
-        let Some(exchange) = self.exchange.take() else { return Err(Misuse::Closed.into()) };
         self.open = None;
         self.last = None;
-        let reply = self.run(exchange, answers, now, world).await.map_err(Halt::Fault)?;
-        if let Some(mark) = mark {
-            self.last = Some(Box::new(Last { mark, reply: reply.clone() }));
-        }
-        Ok(reply)
+        Ok(answers)
     }
 
     /// The open round, if the conversation waits for one to be answered.
@@ -243,9 +293,8 @@ impl Conversation {
 
     /// Ends it without a decision: the peer left, or said that it does not want to go on.
     pub fn cancel(&mut self) -> Denial {
-        let denial = Denial::new(Reason::Cancelled);
-        let _ = self.end(denial.clone());
-        denial
+        self.end();
+        Denial::new(Reason::Cancelled)
     }
 
     fn accept(&self, round: &Round, number: u16, answers: Answers) -> Result<Answers, Misuse> {
@@ -263,13 +312,15 @@ impl Conversation {
         round.accept(answers)
     }
 
-    async fn run(
+    /// What the exchange in its place says to these answers at once, or the answers again. That no round is open
+    /// keeps everybody away from it if it panics.
+    #[inline]
+    fn at_once(
         &mut self,
-        mut exchange: BoxExchange,
         answers: Answers,
         now: Moment,
         world: &dyn World,
-    ) -> Result<Reply, Fault> {
+    ) -> Result<Result<Step, Fault>, Answers> {
         let scene = Scene {
             now,
             world,
@@ -280,45 +331,100 @@ impl Conversation {
             carries: None,
             challenged: None,
         };
-        // Nothing was asked yet: it may know its first round at once.
-        let opening = if self.number == 0 { exchange.opens(&scene) } else { None };
-        let step = match opening {
-            Some(round) => Ok(Step::Ask(round)),
-            None => exchange.step(answers, &scene).await,
+        let Some(exchange) = &mut self.exchange else {
+            return Ok(Err(Fault::internal("a conversation without an exchange")));
         };
-        match step? {
-            Step::Ask(round) => Ok(self.ask(exchange, round)),
-            Step::Grant(who) => Ok(Reply::Granted(who)),
-            Step::Deny(denial) => Ok(Reply::Denied(denial)),
+        match exchange.at_once(answers, &scene) {
+            AtOnce::Done(step) => Ok(step),
+            AtOnce::Later(answers) => Err(answers),
         }
     }
 
-    fn ask(&mut self, exchange: BoxExchange, round: Arc<Round>) -> Reply {
+    /// The same, for which it must wait.
+    async fn later(
+        &mut self,
+        answers: Answers,
+        now: Moment,
+        world: &dyn World,
+    ) -> Result<Step, Fault> {
+        // Taken out while it waits, so that a step that is dropped half-way leaves none.
+        let Some(mut exchange) = self.exchange.take() else {
+            return Err(Fault::internal("a conversation without an exchange"));
+        };
+        let scene = Scene {
+            now,
+            world,
+            peer: &self.peer,
+            claimed: self.claimed.as_deref(),
+            proven: &[],
+            followed: false,
+            carries: None,
+            challenged: None,
+        };
+        let step = exchange.later(answers, &scene).await;
+        self.exchange = Some(exchange);
+        step
+    }
+
+    #[inline]
+    async fn run(
+        &mut self,
+        answers: Answers,
+        now: Moment,
+        world: &dyn World,
+    ) -> Result<Turn<'_>, Fault> {
+        let step = match self.at_once(answers, now, world) {
+            Ok(step) => step,
+            Err(answers) => self.later(answers, now, world).await,
+        };
+        self.came(step)
+    }
+
+    #[inline]
+    fn came(&mut self, step: Result<Step, Fault>) -> Result<Turn<'_>, Fault> {
+        let end = match step {
+            Ok(Step::Ask(round)) => return Ok(self.ask(round)),
+            Ok(Step::Grant(who)) => Ok(Turn::Granted(who)),
+            Ok(Step::Deny(denial)) => Ok(Turn::Denied(denial)),
+            Err(fault) => Err(fault),
+        };
+        self.exchange = None;
+        end
+    }
+
+    fn ask(&mut self, round: Arc<Round>) -> Turn<'_> {
         if !round.answerable_by(&self.peer.supports) {
             let kinds = round.questions.iter().map(|q| q.kind.name()).collect::<Vec<_>>();
             let detail = format!("the peer cannot answer all of: {}", kinds.join(", "));
-            return self.end(Denial::new(Reason::Unsupported).because(detail));
+            return self.ends(Denial::new(Reason::Unsupported).because(detail));
         }
         if self.number >= self.bounds.rounds {
-            return self.end(Denial::new(Reason::TooMany).because("too many rounds"));
+            return self.ends(Denial::new(Reason::TooMany).because("too many rounds"));
         }
         if round.feedback.is_some() {
             self.tries += 1;
             if self.tries >= self.bounds.tries {
-                return self.end(Denial::new(Reason::TooMany).because("too many tries"));
+                return self.ends(Denial::new(Reason::TooMany).because("too many tries"));
             }
         }
         self.number += 1;
-        self.exchange = Some(exchange);
-        self.open = Some(Arc::clone(&round));
-        Reply::Ask(Ask { number: self.number, round })
+        Turn::Asks(self.number, self.open.insert(round))
     }
 
-    fn end(&mut self, denial: Denial) -> Reply {
+    fn ends(&mut self, denial: Denial) -> Turn<'_> {
+        self.end();
+        Turn::Denied(denial)
+    }
+
+    fn over(&mut self, denial: Denial) -> Taken {
+        self.end();
+        Taken::Over(denial)
+    }
+
+    fn end(&mut self) {
         self.exchange = None;
         self.open = None;
         self.last = None;
-        Reply::Denied(denial)
     }
 
     /// Whoever holds the id of an ended conversation may try answers until one earns the last reply.
@@ -334,6 +440,29 @@ impl Conversation {
         let last = self.last.as_ref()?;
         last.mark.matches(number, answers).then(|| last.reply.clone())
     }
+}
+
+/// What a step came to, with the open round where it is.
+pub(crate) enum Turn<'c> {
+    Asks(u16, &'c Arc<Round>),
+    Granted(Verified<Identity>),
+    Denied(Denial),
+}
+
+impl Turn<'_> {
+    pub(crate) fn reply(self) -> Reply {
+        match self {
+            Self::Asks(number, round) => Reply::Ask(Ask { number, round: Arc::clone(round) }),
+            Self::Granted(who) => Reply::Granted(who),
+            Self::Denied(denial) => Reply::Denied(denial),
+        }
+    }
+}
+
+/// Why there is nothing to step with.
+enum Taken {
+    Unfit(Misuse),
+    Over(Denial),
 }
 
 /// The last answered round and what was replied.

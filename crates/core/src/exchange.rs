@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use crate::chain::Chain;
 use crate::{Answers, Denial, Fault, Identity, Reason, Round, Scene, Verified};
 
 /// One authentication under way.
@@ -48,21 +49,33 @@ use crate::{Answers, Denial, Fault, Identity, Reason, Round, Scene, Verified};
 /// assert!(matches!(granted, Ok(Step::Grant(who)) if who.subject.name() == Some("ada")));
 /// ```
 pub trait Exchange: Send + 'static {
-    /// The first round, where it is known without waiting for anything: what the first step would ask. Whoever
-    /// runs an exchange calls it once, before the first step, and given a round makes that step no more.
+    /// What the step comes to, where nothing need be waited for; else gives the answers back, for
+    /// [`Exchange::step`] to go on with.
     ///
-    /// It spares most logins a future. An exchange need not have it.
-    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
+    /// Whoever runs an exchange calls it before each step. It spares most logins their futures, which have to
+    /// be boxed where the type of an exchange is not known. An exchange need not have it; one that has it does
+    /// nothing here that the step would do again.
+    fn at_once(&mut self, answers: Answers, scene: &Scene<'_>) -> AtOnce {
         let _ = scene;
-        None
+        AtOnce::Later(answers)
     }
 
-    /// Goes on with the answers to the last round.
+    /// Goes on with the answers to the last round, which [`Exchange::at_once`] gave back.
     fn step(
         &mut self,
         answers: Answers,
         scene: &Scene<'_>,
     ) -> impl Future<Output = Result<Step, Fault>> + Send;
+}
+
+/// What can be said without waiting.
+#[must_use]
+#[derive(Debug)]
+pub enum AtOnce {
+    /// All of the step.
+    Done(Result<Step, Fault>),
+    /// Not what the step comes to. These are its answers.
+    Later(Answers),
 }
 
 /// What a step came to.
@@ -85,15 +98,15 @@ impl Step {
     }
 
     /// The same end, with the name that the peer claimed, for the record. The first to say so is kept.
-    pub fn claiming(self, name: &str) -> Self {
-        match self {
-            Self::Grant(who) => Self::Grant(who.claiming(name)),
-            Self::Deny(mut denial) => {
+    pub fn claiming(mut self, name: &str) -> Self {
+        match &mut self {
+            Self::Grant(who) => who.claim(name),
+            Self::Deny(denial) => {
                 denial.claimed.get_or_insert_with(|| name.into());
-                Self::Deny(denial)
             }
-            ask => ask,
+            Self::Ask(_) => {}
         }
+        self
     }
 
     /// Refuses, with no more to say than the reason.
@@ -113,12 +126,27 @@ impl BoxExchange {
 }
 
 impl Exchange for BoxExchange {
-    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
-        self.0.opens_erased(scene)
+    fn at_once(&mut self, answers: Answers, scene: &Scene<'_>) -> AtOnce {
+        self.0.at_once_erased(answers, scene)
     }
 
+    /// The whole of a step: what can be said at once, too.
     async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
-        self.0.step_erased(answers, scene).await
+        match self.0.at_once_erased(answers, scene) {
+            AtOnce::Done(step) => step,
+            AtOnce::Later(answers) => self.later(answers, scene).await,
+        }
+    }
+}
+
+impl BoxExchange {
+    /// What is left of a step of which nothing could be said at once.
+    pub(crate) fn later<'a>(
+        &'a mut self,
+        answers: Answers,
+        scene: &'a Scene<'a>,
+    ) -> impl Future<Output = Result<Step, Fault>> + Send + 'a {
+        self.0.step_erased(answers, scene)
     }
 }
 
@@ -131,16 +159,62 @@ impl std::fmt::Debug for BoxExchange {
 type StepFuture<'a> = Pin<Box<dyn Future<Output = Result<Step, Fault>> + Send + 'a>>;
 
 trait Erased: Send + 'static {
-    fn opens_erased(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>>;
+    fn at_once_erased(&mut self, answers: Answers, scene: &Scene<'_>) -> AtOnce;
     fn step_erased<'a>(&'a mut self, answers: Answers, scene: &'a Scene<'a>) -> StepFuture<'a>;
 }
 
 impl<E: Exchange> Erased for E {
-    fn opens_erased(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
-        self.opens(scene)
+    fn at_once_erased(&mut self, answers: Answers, scene: &Scene<'_>) -> AtOnce {
+        self.at_once(answers, scene)
     }
 
     fn step_erased<'a>(&'a mut self, answers: Answers, scene: &'a Scene<'a>) -> StepFuture<'a> {
         Box::pin(self.step(answers, scene))
+    }
+}
+
+/// What a conversation, or a factor of an attempt, runs: mostly the checkers of one mechanism, which need no
+/// box of their own.
+pub(crate) enum Running {
+    One(Chain),
+    Other(BoxExchange),
+}
+
+impl Running {
+    pub(crate) fn at_once(&mut self, answers: Answers, scene: &Scene<'_>) -> AtOnce {
+        match self {
+            Self::One(chain) => chain.at_once(answers, scene),
+            Self::Other(exchange) => exchange.at_once(answers, scene),
+        }
+    }
+
+    /// What is left of a step of which nothing could be said at once.
+    pub(crate) async fn later(
+        &mut self,
+        answers: Answers,
+        scene: &Scene<'_>,
+    ) -> Result<Step, Fault> {
+        match self {
+            Self::One(chain) => chain.step(answers, scene).await,
+            Self::Other(exchange) => exchange.later(answers, scene).await,
+        }
+    }
+}
+
+impl std::fmt::Debug for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::One(chain) => chain.fmt(f),
+            Self::Other(exchange) => exchange.fmt(f),
+        }
+    }
+}
+
+impl From<Running> for BoxExchange {
+    fn from(running: Running) -> Self {
+        match running {
+            Running::One(chain) => Self::new(chain),
+            Running::Other(exchange) => exchange,
+        }
     }
 }

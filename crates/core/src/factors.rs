@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::chain::{Chain, Plan};
+use crate::exchange::Running;
 use crate::ways::{FactorPlan, Way};
 use crate::{
-    Answer, Answers, BoxExchange, CredentialKind, Denial, Exchange, Fault, GuessEnd, Identity,
-    Reason, Round, Scene, Secret, Step, Verified,
+    Answer, Answers, AtOnce, BoxExchange, CredentialKind, Denial, Exchange, Fault, GuessEnd,
+    Identity, Reason, Round, Scene, Secret, Step, Verified,
 };
 
 /// One attempt that may need several proofs of one subject.
@@ -17,15 +18,9 @@ use crate::{
 /// proven on one connection is worth nothing on another.
 pub struct Factors {
     way: Arc<Way>,
-    current: Current,
+    current: Running,
     /// Absent while it is not needed: most pending logins are in their first round.
     state: Option<Box<State>>,
-}
-
-enum Current {
-    /// Not in a box of its own: it is what most logins consist of.
-    One(Chain),
-    Other(BoxExchange),
 }
 
 #[derive(Default)]
@@ -39,6 +34,8 @@ struct State {
     login: Option<Box<str>>,
     /// What came with the password.
     code: Option<Secret>,
+    /// Admitted, and to be tried in the step: nothing could be said of it at once.
+    guess: Option<Guess>,
 }
 
 /// A guess that was admitted and has not ended.
@@ -49,18 +46,18 @@ struct Guess {
 
 impl Factors {
     pub(crate) fn one(way: Arc<Way>, plan: Arc<Plan>) -> Self {
-        Self { way, current: Current::One(Chain::new(plan)), state: None }
+        Self { way, current: Running::One(Chain::new(plan)), state: None }
     }
 
     pub(crate) fn other(way: Arc<Way>, exchange: BoxExchange) -> Self {
-        Self { way, current: Current::Other(exchange), state: None }
+        Self { way, current: Running::Other(exchange), state: None }
     }
 
     fn state(&mut self) -> &mut State {
         self.state.get_or_insert_default()
     }
 
-    /// Asks the guard whether what is offered may be tried.
+    /// Asks the guard whether what is offered may be tried, once.
     fn admit(
         &mut self,
         answers: &Answers,
@@ -68,6 +65,9 @@ impl Factors {
     ) -> Result<Option<Guess>, Box<Denial>> {
         let Self { way, state, .. } = self;
         let Some(guard) = &way.guard else { return Ok(None) };
+        if let Some(admitted) = state.as_mut().and_then(|state| state.guess.take()) {
+            return Ok(Some(admitted));
+        }
         let so_far = state.as_deref();
         let proven = so_far.and_then(|state| state.proven.first()?.subject.name());
         let known = so_far.and_then(|state| state.login.as_deref());
@@ -206,7 +206,7 @@ impl Factors {
             return Next::Refuse(Denial::new(Reason::Unsupported).because(detail));
         };
         state.asked = Some(next.clone());
-        self.current = Current::Other(exchange);
+        self.current = Running::Other(exchange);
         Next::Begun
     }
 
@@ -223,93 +223,127 @@ enum Next {
 }
 
 impl Exchange for Factors {
-    async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+    fn at_once(&mut self, mut answers: Answers, scene: &Scene<'_>) -> AtOnce {
         self.split(&mut answers, scene);
         loop {
-            let mut guess = match self.admit(&answers, scene) {
+            let guess = match self.admit(&answers, scene) {
+                Ok(guess) => guess,
+                Err(denial) => return AtOnce::Done(Ok(Step::Deny(*denial))),
+            };
+            let proven = self.state.as_ref().map_or(&[][..], |state| &state.proven);
+            let step = match self.current.at_once(answers, &Scene { proven, ..*scene }) {
+                AtOnce::Done(step) => step,
+                AtOnce::Later(answers) => {
+                    if guess.is_some() {
+                        self.state().guess = guess;
+                    }
+                    return AtOnce::Later(answers);
+                }
+            };
+            match self.came(step, guess, scene) {
+                Ok(end) => return AtOnce::Done(end),
+                Err(next) => answers = next,
+            }
+        }
+    }
+
+    async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        loop {
+            let guess = match self.admit(&answers, scene) {
                 Ok(guess) => guess,
                 Err(denial) => return Ok(Step::Deny(*denial)),
             };
             let proven = self.state.as_ref().map_or(&[][..], |state| &state.proven);
-            let inner = Scene { proven, ..*scene };
-            let step = match &mut self.current {
-                Current::One(chain) => chain.step(answers, &inner).await,
-                Current::Other(exchange) => exchange.step(answers, &inner).await,
+            let step = self.current.later(answers, &Scene { proven, ..*scene }).await;
+            let next = match self.came(step, guess, scene) {
+                Ok(end) => return end,
+                Err(next) => next,
             };
-            let step = match step {
-                Ok(step) => step,
-                Err(fault) => {
-                    self.ended(guess, scene, GuessEnd::Undecided);
-                    return Err(fault);
-                }
+            answers = match self.at_once(next, scene) {
+                AtOnce::Done(step) => return step,
+                AtOnce::Later(answers) => answers,
             };
-            let next = match step {
-                Step::Ask(round) if round.closing.is_some() => {
-                    // To see this round is to learn that the proof was right.
-                    let login = round.closing.as_deref();
-                    if guess.is_none() {
-                        guess = match self.admit_late(login, scene) {
-                            Ok(guess) => guess,
-                            Err(mut denial) => {
-                                denial.claimed = denial.claimed.or(login.map(Into::into));
-                                return Ok(Step::Deny(denial));
-                            }
-                        };
-                    }
-                    self.ended(guess, scene, GuessEnd::Proven);
-                    return Ok(Step::Ask(round));
-                }
-                Step::Ask(round) => {
-                    // Asked again with words about the last answer: that was wrong.
-                    let wrong = round.feedback.is_some();
-                    let end = if wrong { GuessEnd::Wrong } else { GuessEnd::Proven };
-                    self.ended(guess.take(), scene, end);
-                    match self.answered(&round) {
-                        Some(code) => {
-                            answers = code;
-                            continue;
+        }
+    }
+}
+
+impl Factors {
+    /// What a step of the current factor comes to: the end of ours, or the answers to go on with.
+    fn came(
+        &mut self,
+        step: Result<Step, Fault>,
+        mut guess: Option<Guess>,
+        scene: &Scene<'_>,
+    ) -> Result<Result<Step, Fault>, Answers> {
+        let step = match step {
+            Ok(step) => step,
+            Err(fault) => {
+                self.ended(guess, scene, GuessEnd::Undecided);
+                return Ok(Err(fault));
+            }
+        };
+        let next = match step {
+            Step::Ask(round) if round.closing.is_some() => {
+                // To see this round is to learn that the proof was right.
+                let login = round.closing.as_deref();
+                if guess.is_none() {
+                    guess = match self.admit_late(login, scene) {
+                        Ok(guess) => guess,
+                        Err(mut denial) => {
+                            denial.claimed = denial.claimed.or(login.map(Into::into));
+                            return Ok(Ok(Step::Deny(denial)));
                         }
-                        None => return Ok(Step::Ask(round)),
-                    }
+                    };
                 }
-                Step::Grant(who) => {
-                    if guess.is_none() {
-                        let login = who.claimed().or(who.subject.name());
-                        guess = match self.admit_late(login, scene) {
-                            Ok(guess) => guess,
-                            Err(denial) => return Ok(Step::Deny(denial)),
-                        };
-                    }
-                    self.next(who)
+                self.ended(guess, scene, GuessEnd::Proven);
+                return Ok(Ok(Step::Ask(round)));
+            }
+            Step::Ask(round) => {
+                // Asked again with words about the last answer: that was wrong.
+                let wrong = round.feedback.is_some();
+                let end = if wrong { GuessEnd::Wrong } else { GuessEnd::Proven };
+                self.ended(guess.take(), scene, end);
+                return match self.answered(&round) {
+                    Some(code) => Err(code),
+                    None => Ok(Ok(Step::Ask(round))),
+                };
+            }
+            Step::Grant(who) => {
+                if guess.is_none() {
+                    let login = who.claimed().or(who.subject.name());
+                    guess = match self.admit_late(login, scene) {
+                        Ok(guess) => guess,
+                        Err(denial) => return Ok(Ok(Step::Deny(denial))),
+                    };
                 }
-                Step::Deny(denial) if self.is_excusable(&denial) => self.excuse(),
-                Step::Deny(denial) => {
-                    let wrong =
-                        matches!(denial.reason, Reason::UnknownUser | Reason::WrongCredential);
-                    if guess.is_none() && wrong {
-                        guess = match self.admit_late(denial.claimed.as_deref(), scene) {
-                            Ok(guess) => guess,
-                            Err(denial) => return Ok(Step::Deny(denial)),
-                        };
-                    }
-                    let end = if wrong { GuessEnd::Wrong } else { GuessEnd::Undecided };
-                    self.ended(guess, scene, end);
-                    return Ok(Step::Deny(denial));
+                self.next(who)
+            }
+            Step::Deny(denial) if self.is_excusable(&denial) => self.excuse(),
+            Step::Deny(denial) => {
+                let wrong = matches!(denial.reason, Reason::UnknownUser | Reason::WrongCredential);
+                if guess.is_none() && wrong {
+                    guess = match self.admit_late(denial.claimed.as_deref(), scene) {
+                        Ok(guess) => guess,
+                        Err(denial) => return Ok(Ok(Step::Deny(denial))),
+                    };
                 }
-            };
-            match next {
-                Next::Begun => {
-                    self.ended(guess, scene, GuessEnd::Proven);
-                    answers = Answers::new();
-                }
-                Next::Grant(who) => {
-                    self.ended(guess, scene, GuessEnd::Granted);
-                    return Ok(Step::Grant(who));
-                }
-                Next::Refuse(denial) => {
-                    self.ended(guess, scene, GuessEnd::Undecided);
-                    return Ok(Step::Deny(denial));
-                }
+                let end = if wrong { GuessEnd::Wrong } else { GuessEnd::Undecided };
+                self.ended(guess, scene, end);
+                return Ok(Ok(Step::Deny(denial)));
+            }
+        };
+        match next {
+            Next::Begun => {
+                self.ended(guess, scene, GuessEnd::Proven);
+                Err(Answers::new())
+            }
+            Next::Grant(who) => {
+                self.ended(guess, scene, GuessEnd::Granted);
+                Ok(Ok(Step::Grant(who)))
+            }
+            Next::Refuse(denial) => {
+                self.ended(guess, scene, GuessEnd::Undecided);
+                Ok(Ok(Step::Deny(denial)))
             }
         }
     }

@@ -133,15 +133,29 @@ impl Identity {
 /// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verified<T> {
+    // Handed on a dozen times in a login: as small as can be.
     what: Arc<T>,
-    checker: Option<Arc<str>>,
-    claimed: Option<Box<str>>,
+    vouched: Option<Arc<Vouched>>,
     complete: bool,
     program: bool,
-    proof: Option<Cow<'static, str>>,
-    /// Beyond the first: few have any.
-    more: Vec<Cow<'static, str>>,
     lacking: &'static [&'static str],
+    /// Few have any.
+    more: Option<Box<More>>,
+}
+
+/// Who vouches by which mechanism: the same for all logins at one place of a portal.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Vouched {
+    pub(crate) checker: Arc<str>,
+    pub(crate) mechanism: Cow<'static, str>,
+}
+
+/// What is only known of some proofs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct More {
+    claimed: Option<Box<str>>,
+    /// Beyond the first.
+    proofs: Vec<Cow<'static, str>>,
 }
 
 impl<T> Verified<T> {
@@ -150,28 +164,28 @@ impl<T> Verified<T> {
     pub fn vouch(what: impl Into<Arc<T>>) -> Self {
         Self {
             what: what.into(),
-            checker: None,
-            claimed: None,
+            vouched: None,
             complete: false,
             program: false,
-            proof: None,
-            more: Vec::new(),
             lacking: &[],
+            more: None,
         }
     }
 
     /// The proof, standing for every factor that is required: a passkey that has verified its user by itself.
     /// An application password is [`Verified::of_program`].
     #[must_use]
-    pub fn complete(self) -> Self {
-        Self { complete: true, ..self }
+    pub fn complete(mut self) -> Self {
+        self.complete = true;
+        self
     }
 
     /// The proof, with mechanisms of this checker that the subject has none of. Where nobody else offers one
     /// of them, and it is demanded only of those who have one, this one is not begun for nothing.
     #[must_use]
-    pub fn lacking(self, mechanisms: &'static [&'static str]) -> Self {
-        Self { lacking: mechanisms, ..self }
+    pub fn lacking(mut self, mechanisms: &'static [&'static str]) -> Self {
+        self.lacking = mechanisms;
+        self
     }
 
     /// Whether no further factor is needed.
@@ -183,8 +197,9 @@ impl<T> Verified<T> {
     /// service that this login is for, and for nothing at another; and what proves the person is not its to
     /// change.
     #[must_use]
-    pub fn of_program(self) -> Self {
-        Self { complete: true, program: true, ..self }
+    pub fn of_program(mut self) -> Self {
+        (self.complete, self.program) = (true, true);
+        self
     }
 
     /// Whether a program has proven this, and no person.
@@ -195,17 +210,18 @@ impl<T> Verified<T> {
     /// The mechanisms by which it was proven, in order: `password`, `otp`. A factor that is only asked of
     /// those who have one, and of which this one had none, is there with a question mark: `otp?`.
     pub fn proofs(&self) -> impl Iterator<Item = &str> + Clone {
-        self.proof.iter().chain(&self.more).map(|proof| &**proof)
+        let first = self.vouched.iter().map(|vouched| &*vouched.mechanism);
+        first.chain(self.more.iter().flat_map(|more| &more.proofs).map(|proof| &**proof))
     }
 
     /// The name of the checker that vouched, as the portal knows it.
     pub fn checker(&self) -> Option<&str> {
-        self.checker.as_deref()
+        self.vouched.as_ref().map(|vouched| &*vouched.checker)
     }
 
     /// Who the peer said it was, where that is not the proven name.
     pub fn claimed(&self) -> Option<&str> {
-        self.claimed.as_deref()
+        self.more.as_ref()?.claimed.as_deref()
     }
 
     /// The same value, shared.
@@ -213,14 +229,9 @@ impl<T> Verified<T> {
         Arc::clone(&self.what)
     }
 
-    pub(crate) fn by(mut self, checker: &Arc<str>) -> Self {
-        self.checker.get_or_insert_with(|| Arc::clone(checker));
-        self
-    }
-
-    pub(crate) fn through(mut self, mechanism: Cow<'static, str>) -> Self {
-        self.proof.get_or_insert(mechanism);
-        self
+    /// Notes who vouched, where nobody has before.
+    pub(crate) fn vouched_by(&mut self, vouched: &Arc<Vouched>) {
+        self.vouched.get_or_insert_with(|| Arc::clone(vouched));
     }
 
     pub(crate) fn lacks(&self, mechanism: &str) -> bool {
@@ -228,7 +239,7 @@ impl<T> Verified<T> {
     }
 
     pub(crate) fn and_by(mut self, proof: Cow<'static, str>) -> Self {
-        self.more.push(proof);
+        self.more.get_or_insert_default().proofs.push(proof);
         self
     }
 
@@ -239,12 +250,12 @@ impl<T> Verified<T> {
 }
 
 impl Verified<Identity> {
-    /// The same proof, with the name that the peer had claimed: a checker may prove another.
-    pub(crate) fn claiming(mut self, name: &str) -> Self {
-        if self.claimed.is_none() && self.subject.name() != Some(name) {
-            self.claimed = Some(name.into());
+    /// Notes the name that the peer had claimed, where it is not the one that is proven.
+    pub(crate) fn claim(&mut self, name: &str) {
+        let known = self.subject.name() == Some(name) || self.claimed().is_some();
+        if !known {
+            self.more.get_or_insert_default().claimed = Some(name.into());
         }
-        self
     }
 }
 
@@ -252,13 +263,11 @@ impl<T> Clone for Verified<T> {
     fn clone(&self) -> Self {
         Self {
             what: Arc::clone(&self.what),
-            checker: self.checker.clone(),
-            claimed: self.claimed.clone(),
+            vouched: self.vouched.clone(),
             complete: self.complete,
             program: self.program,
-            proof: self.proof.clone(),
-            more: self.more.clone(),
             lacking: self.lacking,
+            more: self.more.clone(),
         }
     }
 }

@@ -90,7 +90,7 @@ impl CredentialKind {
     pub fn name(&self) -> &str {
         match self {
             Self::Other(name) => name,
-            known => NAMES.iter().find(|(kind, _)| kind == known).map_or("", |(_, name)| name),
+            known => known.index().map_or("", |index| NAMES[usize::from(index)].1),
         }
     }
 
@@ -134,8 +134,28 @@ impl CredentialKind {
         !self.echo() || matches!(self, Self::Token | Self::Assertion)
     }
 
+    /// Its place in [`NAMES`].
     fn index(&self) -> Option<u8> {
-        NAMES.iter().position(|(kind, _)| kind == self).and_then(|i| u8::try_from(i).ok())
+        Some(match self {
+            K::Username => 0,
+            K::AuthName => 1,
+            K::Language => 2,
+            K::ClientNonce => 3,
+            K::Passphrase => 4,
+            K::EchoPrompt => 5,
+            K::NoEchoPrompt => 6,
+            K::Realm => 7,
+            K::External => 8,
+            K::Otp => 9,
+            K::Pin => 10,
+            K::NewPassphrase => 11,
+            K::Confirm => 12,
+            K::Trust => 13,
+            K::Choice => 14,
+            K::Token => 15,
+            K::Assertion => 16,
+            K::Other(_) => return None,
+        })
     }
 }
 
@@ -215,7 +235,8 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_one_table() {
-        for (kind, name) in &NAMES {
+        for (index, (kind, name)) in NAMES.iter().enumerate() {
+            assert_eq!(kind.index().map(usize::from), Some(index));
             assert_eq!(kind.name(), *name);
             assert_eq!(CredentialKind::from_name(name), *kind);
         }

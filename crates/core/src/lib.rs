@@ -93,7 +93,7 @@ pub use checker::{Checker, Mechanism, Need};
 pub use conversation::{Ask, Bounds, Conversation, Halt, Reply};
 pub use denial::{Denial, Fault, FaultKind, Public, Reason};
 pub use digest::{DigestAlgorithm, DigestClaim};
-pub use exchange::{BoxExchange, Exchange, Step};
+pub use exchange::{AtOnce, BoxExchange, Exchange, Step};
 pub use factors::Factors;
 pub use guard::{Guard, GuessEnd};
 pub use identity::{Identity, Subject, Verified};

@@ -5,12 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::chain::{Chain, Plan};
+use crate::conversation::Turn;
+use crate::exchange::Running;
 use crate::ways::{Way, Ways};
 use crate::{
     Alternatives, Answers, Application, Bounds, BoxExchange, Checker, Conversation, CredentialKind,
     Denial, Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet, Mechanism,
-    MissingInterface, Order, Peer, Policy, Realm, Reason, Reply, Responder, Scene, Secret, Serving,
-    Session, Step, Verified, World,
+    MissingInterface, Moment, Order, Peer, Policy, Realm, Reason, Reply, Responder, Scene, Secret,
+    Serving, Session, Step, Verified, World,
 };
 
 /// The one thing that a protocol holds.
@@ -347,6 +349,10 @@ impl<R> Portal<R> {
     ///
     /// [`Reason::Unsupported`] when there is none; [`Reason::NotAllowed`] when the policy lets nobody in.
     pub fn exchange(&self, mechanism: Option<&str>, peer: &Peer) -> Result<BoxExchange, Denial> {
+        self.running(mechanism, peer).map(BoxExchange::from)
+    }
+
+    fn running(&self, mechanism: Option<&str>, peer: &Peer) -> Result<Running, Denial> {
         let chosen;
         let way = match self.ways.one_for_all() {
             Some(way) => way,
@@ -366,7 +372,10 @@ impl<R> Portal<R> {
         }
         let carrier = self.carriers.iter().find(|c| c.name().eq_ignore_ascii_case(name));
         match carrier.and_then(|c| Some((c, way.begin(c.carries())?))) {
-            Some((carrier, plan)) => Ok(carrier.carry(bare(way, plan, peer)?)),
+            Some((carrier, plan)) => {
+                let inner = BoxExchange::from(bare(way, plan, peer)?);
+                Ok(Running::Other(carrier.carry(inner)))
+            }
             None => {
                 let detail = format!("no checker offers the mechanism `{name}`");
                 Err(Denial::new(Reason::Unsupported).because(detail))
@@ -399,10 +408,20 @@ impl<R> Portal<R> {
         bounds: &'static Bounds,
         world: &dyn World,
     ) -> Result<(Conversation, Reply), Fault> {
+        let now = world.now();
+        let mut conversation = self.opened(request, bounds, now);
+        let reply = conversation.start(now, world).await?.reply();
+        Ok((conversation, reply))
+    }
+
+    /// A conversation that is to be started.
+    #[inline]
+    fn opened(&self, request: Request, bounds: &'static Bounds, now: Moment) -> Conversation {
+        let Request { peer, mechanism, claimed } = request;
         let exchange = self
-            .exchange(request.mechanism.as_deref(), &request.peer)
-            .unwrap_or_else(|denial| BoxExchange::new(Refused(denial)));
-        Conversation::begin(exchange, request.peer, request.claimed, bounds, world).await
+            .running(mechanism.as_deref(), &peer)
+            .unwrap_or_else(|denial| Running::Other(BoxExchange::new(Refused(denial))));
+        Conversation::new(exchange, peer, claimed, bounds, now)
     }
 
     /// Authenticates: drives the conversation with a responder that can be asked.
@@ -416,15 +435,17 @@ impl<R> Portal<R> {
         if request.peer.supports != supports {
             Arc::make_mut(&mut request.peer).supports = supports;
         }
-        let (mut conversation, mut reply) =
-            self.begin(request, world).await.map_err(LoginError::Fault)?;
+        let now = world.now();
+        let mut conversation = self.opened(request, self.bounds, now);
+        let started = conversation.start(now, world).await;
+        let mut turn = started.map_err(LoginError::Fault)?;
         loop {
-            let ask = match reply {
-                Reply::Granted(who) => return Ok(who),
-                Reply::Denied(denial) => return Err(LoginError::Denied(denial)),
-                Reply::Ask(ask) => ask,
+            let (number, answered) = match turn {
+                Turn::Asks(number, round) => (number, responder.respond(round).await),
+                Turn::Granted(who) => return Ok(who),
+                Turn::Denied(denial) => return Err(LoginError::Denied(denial)),
             };
-            let answers = match responder.respond(&ask.round).await {
+            let answers = match answered {
                 Ok(answers) => answers,
                 Err(cancelled) => {
                     let denial = conversation.cancel().because(cancelled.why);
@@ -433,8 +454,8 @@ impl<R> Portal<R> {
             };
             // A responder that misunderstood is told by the audit record, not asked again: it would
             // say the same.
-            reply = match conversation.answer(ask.number, answers, world).await {
-                Ok(reply) => reply,
+            turn = match conversation.go_on(number, answers, world).await {
+                Ok(turn) => turn,
                 Err(Halt::Fault(fault)) => return Err(LoginError::Fault(fault)),
                 Err(Halt::Misuse(misuse)) => {
                     let denial = Denial::new(Reason::Malformed).because(misuse.to_string());
@@ -472,19 +493,19 @@ impl Portal<Application> {
 }
 
 /// The exchange of a mechanism that is not carried.
-fn bare(way: &Arc<Way>, plan: &Arc<Plan>, peer: &Peer) -> Result<BoxExchange, Denial> {
+fn bare(way: &Arc<Way>, plan: &Arc<Plan>, peer: &Peer) -> Result<Running, Denial> {
     if plan.plaintext && !way.plaintext.allows(peer.transport) {
         return Err(readable(&plan.mechanism));
     }
     let plan = Arc::clone(plan);
     Ok(match way.is_simple() {
-        true => BoxExchange::new(Chain::new(plan)),
-        false => BoxExchange::new(Factors::one(Arc::clone(way), plan)),
+        true => Running::One(Chain::new(plan)),
+        false => Running::Other(BoxExchange::new(Factors::one(Arc::clone(way), plan))),
     })
 }
 
 /// Whatever the peer can answer, side by side.
-fn any(way: &Arc<Way>, peer: &Peer) -> Result<BoxExchange, Denial> {
+fn any(way: &Arc<Way>, peer: &Peer) -> Result<Running, Denial> {
     let mut plans = Vec::new();
     let mut unreadable = None;
     for mechanism in way.offered(&peer.supports).filter(|mechanism| way.permits(&mechanism.name)) {
@@ -511,10 +532,10 @@ fn any(way: &Arc<Way>, peer: &Peer) -> Result<BoxExchange, Denial> {
                 (plan.mechanism.clone(), chain)
             });
             let alternatives = BoxExchange::new(Alternatives::new(parts));
-            Ok(match way.is_simple() {
+            Ok(Running::Other(match way.is_simple() {
                 true => alternatives,
                 false => BoxExchange::new(Factors::other(Arc::clone(way), alternatives)),
-            })
+            }))
         }
     }
 }

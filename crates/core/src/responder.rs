@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::future::Future;
 
+use crate::answer::same;
 use crate::{Answer, Answers, CredentialKind, KindSet, Question, Round};
 
 /// Whoever can answer a round: a terminal, a callback, a file, or a caller that already knows.
@@ -112,7 +113,7 @@ impl Responder for Known {
 /// A password answers only a password question: not one of that name that would be shown or kept.
 fn may_be_asked_for(question: &Question) -> bool {
     use CredentialKind::{NoEchoPrompt, Passphrase};
-    question.name != "password" || matches!(question.kind, Passphrase | NoEchoPrompt)
+    !same(&question.name, "password") || matches!(question.kind, Passphrase | NoEchoPrompt)
 }
 
 /// A responder made of a blocking function: a terminal prompt, a C callback.

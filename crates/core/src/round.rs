@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use crate::answer::same;
 use crate::{Answer, Answers, CredentialKind, KindSet, Shape, Text};
 
 /// The questions of one round, and what a person needs to see to answer them.
@@ -165,8 +166,10 @@ impl Limits {
         }
         let fits = match self.charset {
             Charset::Bytes => true,
+            // Most names are ASCII, and then this is all.
             Charset::Name => {
-                std::str::from_utf8(value).is_ok_and(|s| !s.chars().any(char::is_control))
+                value.iter().all(|byte| matches!(byte, b' '..=b'~'))
+                    || std::str::from_utf8(value).is_ok_and(|s| !s.chars().any(char::is_control))
             }
             Charset::Decimal => value.iter().all(u8::is_ascii_digit),
             Charset::Alphanumeric => value.iter().all(u8::is_ascii_alphanumeric),
@@ -189,7 +192,7 @@ impl Round {
 
     /// The question with that name.
     pub fn question(&self, name: &str) -> Option<&Question> {
-        self.questions.iter().find(|question| question.name == name)
+        self.questions.iter().find(|question| same(&question.name, name))
     }
 
     /// The round with a notice more.
@@ -223,18 +226,23 @@ impl Round {
     /// Checks answers against this round: only to asked names, each once, of the right shape, within
     /// the limits, and with every required one present. Absent answers with a default are filled in,
     /// except those of alternatives that the peer did not choose.
-    pub fn accept(&self, mut answers: Answers) -> Result<Answers, Misuse> {
+    pub fn accept(&self, answers: Answers) -> Result<Answers, Misuse> {
         self.fits(&answers)?;
-        if self.questions.iter().all(|question| question.default.is_none()) {
-            return Ok(answers);
+        match self.questions.iter().all(|question| question.default.is_none()) {
+            true => Ok(answers),
+            false => Ok(self.filled(answers)),
         }
+    }
+
+    /// The answers, with the defaults of what is not answered.
+    fn filled(&self, mut answers: Answers) -> Answers {
         let chosen = self.chosen(&answers).map(|group| group.id.clone());
         for question in self.questions.iter().filter(|q| q.belongs_to(chosen.as_deref())) {
             if let (None, Some(answer)) = (answers.find(&question.name), question.by_default()) {
                 answers.push(question.name.clone(), answer);
             }
         }
-        Ok(answers)
+        answers
     }
 
     /// The same, without taking them.
@@ -243,7 +251,7 @@ impl Round {
             let question = self
                 .question_near(index, name)
                 .ok_or_else(|| Misuse::NotAsked { question: name.to_owned() })?;
-            if answers.iter().take(index).any(|(earlier, _)| earlier == name) {
+            if answers.iter().take(index).any(|(earlier, _)| same(earlier, name)) {
                 return Err(Misuse::Twice { question: name.to_owned() });
             }
             question.check(answer)?;
@@ -270,7 +278,7 @@ impl Round {
 
     /// The question of that name, first looked for where an answer in the order of the round has it.
     fn question_near(&self, index: usize, name: &str) -> Option<&Question> {
-        let there = self.questions.get(index).filter(|question| question.name == name);
+        let there = self.questions.get(index).filter(|question| same(&question.name, name));
         there.or_else(|| self.question(name))
     }
 

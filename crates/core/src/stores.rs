@@ -4,9 +4,9 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock};
 
 use crate::{
-    Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, DigestAlgorithm, Exchange,
-    Fault, Identity, KindSet, Mechanism, Need, Question, Reason, Round, Scene, Secret, Step,
-    Verified,
+    Answer, Answers, AtOnce, BoxExchange, Checker, CredentialKind, Denial, DigestAlgorithm,
+    Exchange, Fault, Identity, KindSet, Mechanism, Need, Question, Reason, Round, Scene, Secret,
+    Step, Verified,
 };
 
 /// What a store says about one proof.
@@ -63,6 +63,20 @@ pub trait PasswordStore: Send + Sync + 'static {
         login: &str,
         password: &Secret,
     ) -> impl Future<Output = Result<Verdict, Fault>> + Send;
+
+    /// [`PasswordStore::check`], where nothing need be waited for, and where an unknown user takes the work of a
+    /// wrong password here (`spends`), that of [`PasswordStore::spend`] as well. To be written by stores that
+    /// have everything in memory, for some passwords or all: it is asked first, and makes a login some times
+    /// cheaper. Where it says nothing, the other two are asked.
+    fn check_at_once(
+        &self,
+        login: &str,
+        password: &Secret,
+        spends: bool,
+    ) -> Option<Result<Verdict, Fault>> {
+        let _ = (login, password, spends);
+        None
+    }
 
     /// Does the work of a wrong password, for a user that [`PasswordStore::check`] did not know and that
     /// no other checker is asked for. To be written by stores whose `check` is quicker for unknown users
@@ -317,6 +331,18 @@ impl<S: PasswordStore> Checker for Password<S> {
         }
         Ok(Self::exchange(Arc::clone(&self.store)))
     }
+
+    fn at_once(
+        &self,
+        mechanism: &str,
+        answers: Option<&Answers>,
+        scene: &Scene<'_>,
+    ) -> Option<Result<Step, Fault>> {
+        if !PASSWORD.is(mechanism) {
+            return None;
+        }
+        at_once(&*self.store, answers, scene)
+    }
 }
 
 /// The fault of beginning a mechanism that a checker does not offer.
@@ -358,29 +384,53 @@ struct PasswordExchange<S> {
 }
 
 impl<S: PasswordStore> Exchange for PasswordExchange<S> {
-    fn opens(&mut self, scene: &Scene<'_>) -> Option<Arc<Round>> {
-        self.asked = true;
-        Some(password_round(scene))
+    fn at_once(&mut self, answers: Answers, scene: &Scene<'_>) -> AtOnce {
+        let asked = std::mem::replace(&mut self.asked, true);
+        match at_once(&*self.store, asked.then_some(&answers), scene) {
+            Some(step) => AtOnce::Done(step),
+            None => AtOnce::Later(answers),
+        }
     }
 
     async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
-        if !std::mem::replace(&mut self.asked, true) {
-            return Ok(Step::Ask(password_round(scene)));
-        }
-        let Some(login) = login_name(&answers, scene) else {
-            return Ok(Step::deny(Reason::Malformed));
+        let (login, password) = match login_and_password(&answers, scene) {
+            Ok(both) => both,
+            Err(step) => return Ok(step),
         };
-        match answers.find("password") {
-            Some(Answer::Value(password)) => {
-                let verdict = self.store.check(login, password).await?;
-                let unknown =
-                    matches!(&verdict, Verdict::Not(denial) if denial.reason.is_unknown());
-                if unknown && !scene.followed {
-                    self.store.spend(login, password).await?;
-                }
-                Ok(Step::from(verdict).claiming(login))
-            }
-            _ => Ok(Step::deny(Reason::Declined).claiming(login)),
+        let verdict = self.store.check(login, password).await?;
+        let unknown = matches!(&verdict, Verdict::Not(denial) if denial.reason.is_unknown());
+        if unknown && !scene.followed {
+            self.store.spend(login, password).await?;
         }
+        Ok(Step::from(verdict).claiming(login))
+    }
+}
+
+/// The round, and what its answers come to where that can be said at once.
+fn at_once(
+    store: &impl PasswordStore,
+    answers: Option<&Answers>,
+    scene: &Scene<'_>,
+) -> Option<Result<Step, Fault>> {
+    let Some(answers) = answers else { return Some(Ok(Step::Ask(password_round(scene)))) };
+    let (login, password) = match login_and_password(answers, scene) {
+        Ok(both) => both,
+        Err(step) => return Some(Ok(step)),
+    };
+    let verdict = store.check_at_once(login, password, !scene.followed)?;
+    Some(verdict.map(|verdict| Step::from(verdict).claiming(login)))
+}
+
+/// What was answered to [`password_round`], or the step that this comes to without both.
+fn login_and_password<'a>(
+    answers: &'a Answers,
+    scene: &Scene<'a>,
+) -> Result<(&'a str, &'a Secret), Step> {
+    let Some(login) = login_name(answers, scene) else {
+        return Err(Step::deny(Reason::Malformed));
+    };
+    match answers.find("password") {
+        Some(Answer::Value(password)) => Ok((login, password)),
+        _ => Err(Step::deny(Reason::Declined).claiming(login)),
     }
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::chain::{Asked, Chain, Plan};
+use crate::checker::is;
+use crate::identity::Vouched;
 use crate::policy::{Factor, Plaintext, Policy};
 use crate::{
     Alternatives, BoxExchange, Checker, CredentialKind, Denial, Guard, Identity, KindSet,
-    Mechanism, Order, Peer, Reason, Verified,
+    Mechanism, Order, Peer, Reason, Results, Verified,
 };
 
 /// How many different ways are kept. Which rules match is decided by what peers say of themselves, so
@@ -32,7 +34,8 @@ pub(crate) struct Way {
     pub(crate) plaintext: Plaintext,
     pub(crate) code_in_password: bool,
     mechanisms: Option<Vec<String>>,
-    plans: BTreeMap<String, Arc<Plan>>,
+    /// A handful: a list is the fastest map.
+    plans: Vec<Arc<Plan>>,
     /// The mechanisms in the order of the checkers.
     offered: Vec<Mechanism>,
     first: FactorPlan,
@@ -114,40 +117,39 @@ impl Way {
     ) -> Self {
         let terms = policy.settled(bits);
         let find = |wanted: &Arc<str>| all.iter().find(|(name, _)| name == wanted);
-        let asked: Vec<Asked> = match &terms.checkers {
+        let asked: Vec<(&Arc<str>, &Arc<dyn Checker>, Results)> = match &terms.checkers {
             None => {
                 let results = order.results();
-                let asked = |(name, checker): &(Arc<str>, Arc<dyn Checker>)| Asked {
-                    name: Arc::clone(name),
-                    checker: Arc::clone(checker),
-                    results,
-                };
-                all.iter().map(asked).collect()
+                all.iter().map(|(name, checker)| (name, checker, results)).collect()
             }
             Some(wanted) => {
                 let found = wanted.iter().filter_map(|(name, results)| {
                     let (name, checker) = find(name)?;
-                    let (name, checker) = (Arc::clone(name), Arc::clone(checker));
-                    Some(Asked { name, checker, results: *results })
+                    Some((name, checker, *results))
                 });
                 found.collect()
             }
         };
-        let mut plans = BTreeMap::<String, Arc<Plan>>::new();
+        let mut plans = Vec::<Arc<Plan>>::new();
         let mut offered = Vec::<Mechanism>::new();
-        for asked in &asked {
-            for mechanism in asked.checker.mechanisms() {
-                let plan = plans.entry(mechanism.name.to_ascii_lowercase()).or_insert_with(|| {
+        for (name, asked, results) in asked {
+            for mechanism in asked.mechanisms() {
+                let known = plans.iter().position(|plan| mechanism.is(&plan.mechanism));
+                let place = known.unwrap_or_else(|| {
                     offered.push(mechanism.clone());
-                    Arc::new(Plan {
+                    plans.push(Arc::new(Plan {
                         mechanism: mechanism.name.clone(),
                         plaintext: mechanism.plaintext,
                         second: mechanism.is(Mechanism::OTP)
                             && !mechanism.asks.contains(&CredentialKind::AuthName),
                         checkers: Vec::new(),
-                    })
+                    }));
+                    plans.len() - 1
                 });
-                Arc::make_mut(plan).checkers.push(asked.clone());
+                let plan = Arc::make_mut(&mut plans[place]);
+                let (checker, mechanism) = (Arc::clone(name), plan.mechanism.clone());
+                let vouched = Arc::new(Vouched { checker, mechanism });
+                plan.checkers.push(Asked { vouched, checker: Arc::clone(asked), results });
             }
         }
         let planned = |factor: &Factor| FactorPlan {
@@ -224,7 +226,9 @@ impl Way {
 
     /// Whether this checker is asked here for anything.
     pub(crate) fn asks(&self, checker: &str) -> bool {
-        self.plans.values().any(|plan| plan.checkers.iter().any(|asked| *asked.name == *checker))
+        self.plans
+            .iter()
+            .any(|plan| plan.checkers.iter().any(|asked| *asked.vouched.checker == *checker))
     }
 
     /// The checkers of a mechanism that a login can begin with. To ask for a later factor is not to skip the
@@ -303,7 +307,7 @@ impl FactorPlan {
     /// for it is the one that vouched, and has said so.
     pub(crate) fn excuses(&self, who: &Verified<Identity>) -> bool {
         let says_so = |plan: &Arc<Plan>| {
-            matches!(&*plan.checkers, [only] if who.checker() == Some(&*only.name))
+            matches!(&*plan.checkers, [only] if who.checker() == Some(&*only.vouched.checker))
                 && who.lacks(&plan.mechanism)
         };
         self.factor.only_enrolled && !self.plans.is_empty() && self.plans.iter().all(says_so)
@@ -328,8 +332,8 @@ impl FactorPlan {
     }
 }
 
-fn plan<'a>(plans: &'a BTreeMap<String, Arc<Plan>>, mechanism: &str) -> Option<&'a Arc<Plan>> {
-    plans.get(mechanism).or_else(|| plans.get(&mechanism.to_ascii_lowercase()))
+fn plan<'a>(plans: &'a [Arc<Plan>], mechanism: &str) -> Option<&'a Arc<Plan>> {
+    plans.iter().find(|plan| is(&plan.mechanism, mechanism))
 }
 
 fn not_allowed(rule: &str) -> Denial {

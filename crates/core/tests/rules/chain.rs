@@ -34,7 +34,19 @@ struct Fixed {
 }
 
 impl PasswordStore for Fixed {
+    /// Every other one has nothing to wait for.
+    fn check_at_once(&self, _: &str, password: &Secret, _: bool) -> Option<Result<Verdict, Fault>> {
+        (self.index % 2 == 1).then(|| self.verdict(password))
+    }
+
     async fn check(&self, _: &str, password: &Secret) -> Result<Verdict, Fault> {
+        assert_eq!(self.index % 2, 0, "it has said so at once");
+        self.verdict(password)
+    }
+}
+
+impl Fixed {
+    fn verdict(&self, password: &Secret) -> Result<Verdict, Fault> {
         self.log.lock().unwrap().push((self.index, password.expose().to_vec()));
         let is = |name: &str| {
             let who = Identity::named(name).in_group(format!("of-{}", self.index), false);
@@ -159,10 +171,27 @@ fn every_outcome_in_every_order() {
 /// Knows one user, and writes down what it was asked to do.
 struct Frugal {
     knows: &'static str,
+    at_once: bool,
     work: Arc<Mutex<Vec<&'static str>>>,
 }
 
 impl PasswordStore for Frugal {
+    fn check_at_once(
+        &self,
+        login: &str,
+        _: &Secret,
+        spends: bool,
+    ) -> Option<Result<Verdict, Fault>> {
+        let knows = login == self.knows;
+        let work = if knows { "check" } else { "spend" };
+        self.at_once.then(|| {
+            if knows || spends {
+                self.work.lock().unwrap().push(work);
+            }
+            Ok(if knows { Verdict::WRONG } else { Verdict::UNKNOWN })
+        })
+    }
+
     async fn check(&self, login: &str, _: &Secret) -> Result<Verdict, Fault> {
         if login != self.knows {
             return Ok(Verdict::UNKNOWN);
@@ -181,12 +210,14 @@ impl PasswordStore for Frugal {
 fn an_unknown_user_takes_the_work_of_a_wrong_password() {
     for (order, work_of_each) in [(Order::FirstKnown, 1), (Order::FirstSuccess, 2), (Order::All, 2)]
     {
-        for user in ["first", "second", "nobody"] {
+        let users = ["first", "second", "nobody"];
+        let at_once = [[false, false], [true, false], [false, true], [true, true]];
+        for (user, at_once) in users.iter().flat_map(|user| at_once.map(|which| (*user, which))) {
             let work = Arc::new(Mutex::new(Vec::new()));
-            let store = |knows| Frugal { knows, work: Arc::clone(&work) };
+            let store = |knows, at_once| Frugal { knows, at_once, work: Arc::clone(&work) };
             let portal = Portal::new(())
-                .checked_by(Password::new("one", store("first")))
-                .checked_by(Password::new("two", store("second")))
+                .checked_by(Password::new("one", store("first", at_once[0])))
+                .checked_by(Password::new("two", store("second", at_once[1])))
                 .in_order(order);
             let answers = Answers::new().with("username", user).with("password", "x");
             let mut peer = countersign::Known::new(answers);
@@ -194,7 +225,7 @@ fn an_unknown_user_takes_the_work_of_a_wrong_password() {
             let login = portal.authenticate(Request::to("test").by("password"), &mut peer, &world);
             assert!(matches!(ready(login), Err(LoginError::Denied(_))));
             let work = work.lock().unwrap().len();
-            assert_eq!(work, work_of_each, "{order:?}, {user}");
+            assert_eq!(work, work_of_each, "{order:?}, {user}, {at_once:?}");
         }
     }
 }

@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Waker};
 
 use countersign::testing::StillWorld;
 use countersign::{
-    Answer, Answers, Bounds, BoxExchange, Conversation, Denial, Exchange, Fault, Feedback, Halt,
-    Identity, KindSet, Misuse, Peer, Reason, Reply, Round, Scene, Step, Text, Verified,
+    Answer, Answers, AtOnce, Bounds, BoxExchange, Conversation, Denial, Exchange, Fault, Feedback,
+    Halt, Identity, KindSet, Misuse, Peer, Reason, Reply, Round, Scene, Step, Text, Verified,
 };
 use proptest::prelude::*;
 
@@ -455,9 +455,12 @@ struct Opening {
 }
 
 impl Exchange for Opening {
-    fn opens(&mut self, _: &Scene<'_>) -> Option<Arc<Round>> {
-        self.calls.lock().unwrap().push("opens");
-        self.at_once.then(|| Arc::new(Round::of([countersign::Question::password()])))
+    fn at_once(&mut self, answers: Answers, _: &Scene<'_>) -> AtOnce {
+        self.calls.lock().unwrap().push("at once?");
+        match self.at_once && answers.is_empty() {
+            true => AtOnce::Done(Ok(Step::ask(Round::of([countersign::Question::password()])))),
+            false => AtOnce::Later(answers),
+        }
     }
 
     async fn step(&mut self, answers: Answers, _: &Scene<'_>) -> Result<Step, Fault> {
@@ -471,10 +474,11 @@ impl Exchange for Opening {
 }
 
 #[test]
-fn a_round_that_is_known_at_once_takes_the_place_of_the_first_step() {
-    for (at_once, expected) in
-        [(true, &["opens", "answered"][..]), (false, &["opens", "first", "answered"])]
-    {
+fn what_is_known_at_once_takes_the_place_of_a_step() {
+    for (at_once, expected) in [
+        (true, &["at once?", "at once?", "answered"][..]),
+        (false, &["at once?", "first", "at once?", "answered"]),
+    ] {
         let calls = Arc::new(Mutex::new(Vec::new()));
         let exchange = BoxExchange::new(Opening { at_once, calls: Arc::clone(&calls) });
         let world = StillWorld::default();

@@ -6,9 +6,9 @@ use std::time::Duration;
 use countersign::testing::StillWorld;
 use countersign::{
     Answers, Bearer, BearerStore, BoxExchange, Checker, CredentialKind, Denial, Earlier, Factor,
-    Fault, Guard, GuessEnd, Identity, KindSet, Known, LoginError, Mechanism, Order, Peer,
-    Plaintext, Policy, Portal, Question, Reason, Request, Round, Rule, Scene, Secret, Step, Terms,
-    Transport, Verdict, Verified, When,
+    Fault, Guard, GuessEnd, Identity, KindSet, Known, LoginError, Mechanism, Order, Password,
+    PasswordStore, Peer, Plaintext, Policy, Portal, Question, Reason, Request, Round, Rule, Scene,
+    Secret, Step, Terms, Transport, Verdict, Verified, When,
 };
 
 use crate::stage::{Person, Stage, among, ready};
@@ -371,6 +371,7 @@ fn an_earlier_login_suffices_where_nothing_else_is_demanded() {
 #[derive(Default)]
 struct Counting {
     shut: Mutex<bool>,
+    admitted: Mutex<u32>,
     heard: Mutex<Vec<(String, GuessEnd)>>,
     marks: Mutex<Vec<u64>>,
 }
@@ -380,6 +381,7 @@ impl Guard for Counting {
         if *self.shut.lock().unwrap() {
             return Err(Denial::new(Reason::Throttled).retry_after(Duration::from_secs(3)));
         }
+        *self.admitted.lock().unwrap() += 1;
         Ok(proof.map_or(0, |proof| proof.len() as u64))
     }
 
@@ -417,6 +419,71 @@ fn a_guard_hears_of_every_guess_once() {
     assert_eq!(denial.retry_after, Some(Duration::from_secs(3)));
     assert_eq!(denial.claimed.as_deref(), Some("ada"));
     assert!(heard().is_empty(), "nobody was asked");
+}
+
+/// Knows `ada`, by any password that is as long as hers; sometimes at once.
+struct Lengths {
+    at_once: bool,
+}
+
+impl PasswordStore for Lengths {
+    fn check_at_once(
+        &self,
+        login: &str,
+        password: &Secret,
+        _: bool,
+    ) -> Option<Result<Verdict, Fault>> {
+        self.at_once.then(|| Self::verdict(login, password))
+    }
+
+    async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
+        Self::verdict(login, password)
+    }
+}
+
+impl Lengths {
+    fn verdict(login: &str, password: &Secret) -> Result<Verdict, Fault> {
+        match (login, password.len()) {
+            ("ada", 8) => Ok(Verdict::Is(Verified::vouch(Identity::named("ada")))),
+            ("ada", 0) => Err(Fault::unavailable("away")),
+            ("ada", _) => Ok(Verdict::WRONG),
+            _ => Ok(Verdict::UNKNOWN),
+        }
+    }
+}
+
+#[test]
+fn a_guess_is_admitted_once_whether_it_is_judged_at_once_or_later() {
+    use GuessEnd::{Granted, Undecided, Wrong};
+    for at_once in [[false, false], [true, false], [false, true], [true, true]] {
+        let guard = Arc::new(Counting::default());
+        let [one, two] = at_once.map(|at_once| Lengths { at_once });
+        let portal = Portal::new(())
+            .checked_by(Password::new("one", one))
+            .checked_by(Password::new("two", two))
+            .guarded_by(guard.clone());
+        for (user, password, end) in [
+            ("ada", "countess", Granted),
+            ("ada", "duchess", Wrong),
+            ("ada", "", Undecided),
+            ("bob", "countess", Wrong),
+        ] {
+            let answers = Answers::new().with("username", user).with("password", password);
+            let request = Request::to("test").by("password");
+            let mut known = Known::new(answers);
+            let login = ready(portal.authenticate(request, &mut known, &StillWorld::default()));
+            assert_eq!(login.is_ok(), end == Granted, "{user}, {at_once:?}");
+            let heard = std::mem::take(&mut *guard.heard.lock().unwrap());
+            assert_eq!(heard, [(user.to_owned(), end)], "{at_once:?}");
+        }
+        assert_eq!(*guard.admitted.lock().unwrap(), 4, "{at_once:?}");
+        *guard.shut.lock().unwrap() = true;
+        let answers = Answers::new().with("username", "ada").with("password", "countess");
+        let request = Request::to("test").by("password");
+        let mut known = Known::new(answers);
+        let login = ready(portal.authenticate(request, &mut known, &StillWorld::default()));
+        assert!(matches!(login, Err(LoginError::Denied(d)) if d.reason == Reason::Throttled));
+    }
 }
 
 /// One token of ada's.

@@ -73,11 +73,12 @@ fn measure(checker: impl Checker, users: usize, time: Duration) -> Result<(), Bo
     let portal = Portal::new(Mail).checked_by(checker);
     let world = SystemWorld::new();
     let peer = Arc::new(Peer::new("pop3", KindSet::all()));
-    let names: Vec<_> =
-        (1..=users).map(|number| (format!("u{number}"), format!("secret{number}"))).collect();
+    // All of them in turn, in the order in which they come.
+    let users_in_turn = (0..users).map(|number| 1 + number * 7919 % users);
+    let wanted: Vec<_> = users_in_turn.map(Wanted::user).collect::<Result<_, _>>()?;
     let enter = |number: usize| {
-        let (name, word) = &names[number * 7919 % users];
-        let answers = Answers::new().with("username", &**name).with("password", &**word);
+        let (name, word) = wanted[number % users].both();
+        let answers = Answers::new().with("username", name).with("password", word);
         let request = Request::from_peer(Arc::clone(&peer)).by(Mechanism::PASSWORD);
         let mut known = Known::new(answers);
         let login = portal.login::<Mailbox>(request, &mut known, (), &world);
@@ -97,6 +98,27 @@ fn measure(checker: impl Checker, users: usize, time: Duration) -> Result<(), Bo
     let count = done as f64;
     println!("{{\"rate\": {}, \"cpu\": {}}}", count / took, used.as_secs_f64() / count * 1e6);
     Ok(())
+}
+
+/// Who logs in: a name and a password side by side, as they are in what a server has just read from a peer.
+struct Wanted {
+    text: [u8; 22],
+    name: u8,
+    all: u8,
+}
+
+impl Wanted {
+    fn user(number: usize) -> Result<Self, Box<dyn Error>> {
+        let (name, all) = (format!("u{number}"), format!("u{number}secret{number}"));
+        let mut text = [0; 22];
+        text.get_mut(..all.len()).ok_or("too many users")?.copy_from_slice(all.as_bytes());
+        Ok(Self { text, name: u8::try_from(name.len())?, all: u8::try_from(all.len())? })
+    }
+
+    fn both(&self) -> (&str, &str) {
+        let all = std::str::from_utf8(&self.text[..self.all.into()]).unwrap_or_default();
+        all.split_at(self.name.into())
+    }
 }
 
 /// The CPU time of this process.

@@ -41,11 +41,13 @@ def of_file(path, cache):
 def portal(case, seconds, path=None):
     guard, users = memory() if case == "memory" else of_file(path, case == "file-cached")
     at = Portal(Realm(), [guard])
-    names = [(b"u%d" % user, b"secret%d" % user) for user in range(1, users + 1)]
+    # All of them in turn, in the order in which they come.
+    turns = [1 + number * 7919 % users for number in range(users)]
+    names = [(b"u%d" % user, b"secret%d" % user) for user in turns]
     seen = []
 
     def enter(number):
-        name, word = names[number * 7919 % users]
+        name, word = names[number % users]
         at.login(credentials.UsernamePassword(name, word), None, seed.IMailbox).addCallbacks(ended, seen.append)
 
     def ended(result):
