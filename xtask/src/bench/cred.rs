@@ -2,9 +2,9 @@
 //! has one core to itself, the same one.
 
 pub(crate) mod bare;
-mod pop3;
-mod portal;
-mod scram;
+pub(super) mod pop3;
+pub(super) mod portal;
+pub(super) mod scram;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -12,30 +12,8 @@ use std::process::Command;
 
 use countersign_interop::{Outcome, Trouble, Twisted};
 
-use super::Effort;
-use crate::figures::{Figure, Figures, Promise};
+use crate::figures::{Figure, Promise};
 use crate::steps::{LONG, cargo, must, root, target};
-
-pub(crate) fn measure(effort: &Effort) -> Outcome<Vec<Figures>> {
-    let mut all = Vec::new();
-    for (title, figures) in [
-        ("Portal logins", portal::measure(effort)),
-        ("POP3 logins", pop3::measure(effort)),
-        ("SCRAM-SHA-256", scram::measure(effort)),
-    ] {
-        all.push(match figures {
-            // One that is not run does not keep the others away, and is no figure.
-            Err(Trouble::NotRun(why)) => Figures {
-                title: title.into(),
-                peer: "–",
-                lines: Vec::new(),
-                notes: vec![format!("Not run: {why}.")],
-            },
-            figures => figures?,
-        });
-    }
-    Ok(all)
-}
 
 /// The driver of Twisted that the compliance tests have.
 fn driver(twisted: &Twisted, words: &[&str]) -> Command {

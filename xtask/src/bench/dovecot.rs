@@ -18,7 +18,8 @@ use super::latency::Latencies;
 use super::{Effort, USERS, cpu, median, ours};
 use crate::figures::{Figure, Figures, Promise};
 
-/// Not counted: connections, caches and branch predictors settle.
+/// Not counted, and at least a fifth of the time that is: connections, caches and branch predictors settle, and
+/// so does who of many slow logins ends when.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// No answer within this: the server is stuck, and so is the measurement.
 const STUCK: Duration = Duration::from_secs(30);
@@ -196,7 +197,7 @@ pub(crate) fn load_with(
             })
             .collect();
         ready.wait();
-        thread::sleep(WARM_UP);
+        thread::sleep(WARM_UP.max(time / 5));
         let (server, own, start) = (cpu::used(pid), own_cpu(), Instant::now());
         counting.store(true, Ordering::Relaxed);
         thread::sleep(time);

@@ -38,13 +38,15 @@ pub(crate) struct Effort {
 pub(crate) const USERS: usize = 1000;
 
 type Part = fn(&Effort) -> Outcome<Vec<Figures>>;
-const PARTS: [(&str, Part); 9] = [
+const PARTS: [(&str, Part); 11] = [
     ("dovecot", dovecot::measure),
     ("saslauthd", saslauthd::measure),
     ("hash", hash::measure),
     ("idle", idle::measure),
     ("core", core::measure),
-    ("cred", cred::measure),
+    ("cred-portal", cred::portal::measure),
+    ("cred-pop3", cred::pop3::measure),
+    ("cred-scram", cred::scram::measure),
     ("forward-auth", forward_auth::measure),
     ("pending", pending::measure),
     ("users", users::measure),
@@ -66,10 +68,13 @@ pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
             "--seconds" => effort.time = Duration::from_secs(number()?),
             "--rounds" => effort.rounds = number()? as usize,
             "--peer-only" => effort.ours = false,
-            name => match PARTS.iter().find(|(part, _)| *part == name) {
-                Some(part) => chosen.push(*part),
-                None => return Err(format!("`bench` has no part `{name}`")),
-            },
+            name => {
+                let before = chosen.len();
+                chosen.extend(PARTS.iter().filter(|(part, _)| is_of(part, name)));
+                if chosen.len() == before {
+                    return Err(format!("`bench` has no part `{name}`"));
+                }
+            }
         }
     }
     if chosen.is_empty() {
@@ -98,6 +103,11 @@ pub(crate) fn main(words: &[&str]) -> Result<bool, String> {
     Ok(holds)
 }
 
+/// Whether a part is the one of that name, or one of several: `cred` means `cred-portal` and its like.
+fn is_of(part: &str, name: &str) -> bool {
+    part.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
 /// Hands over to an optimised build of this program: the load generator shares the cores with
 /// what it measures.
 fn optimised(words: &[&str]) -> Result<bool, String> {
@@ -123,7 +133,13 @@ fn median(mut values: Vec<f64>) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use super::median;
+    use super::{is_of, median};
+
+    #[test]
+    fn a_name_means_a_part_or_several() {
+        assert!(is_of("cred-pop3", "cred-pop3") && is_of("cred-pop3", "cred"));
+        assert!(!is_of("cred-pop3", "cre") && !is_of("core", "cred"));
+    }
 
     #[test]
     fn the_median_is_in_the_middle() {

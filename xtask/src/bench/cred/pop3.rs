@@ -44,7 +44,7 @@ struct Sample {
     own: f64,
 }
 
-pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
+pub(crate) fn measure(effort: &Effort) -> Outcome<Vec<Figures>> {
     let twisted = Twisted::provide()?;
     let stage = Stage::new()?;
     let ours = if effort.ours { Some(mail(&stage)?) } else { None };
@@ -83,7 +83,7 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
         line("the client's CPU for each", "µs", |s| s.own);
         line("p99", "µs", |s| s.p99);
     }
-    Ok(Figures {
+    Ok(vec![Figures {
         title: "POP3 logins, beside the page's sketch in Twisted".into(),
         peer: "Twisted",
         lines,
@@ -97,7 +97,7 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
             effort.time,
             load(),
         )],
-    })
+    }])
 }
 
 fn sketch(stage: &Stage, twisted: &Twisted) -> Outcome<Server> {

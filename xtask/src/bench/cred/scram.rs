@@ -49,7 +49,7 @@ struct Sample {
     p99: f64,
 }
 
-pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
+pub(crate) fn measure(effort: &Effort) -> Outcome<Vec<Figures>> {
     let users: Vec<User> = (1..=USERS).map(|user| User::new(user, &salt(user))).collect();
     let stage = Stage::new()?;
     let text: String = users.iter().map(User::line).collect();
@@ -87,7 +87,7 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
         let name = format!("{CONNECTIONS} × {WINDOW}: {name}");
         figure(name, middle(&theirs, of), middle(&mine, of), unit, promise)
     };
-    Ok(Figures {
+    Ok(vec![Figures {
         title: format!("{MECHANISM} over Dovecot's protocol, with stored keys"),
         peer: "Dovecot auth",
         lines: vec![
@@ -105,7 +105,7 @@ pub(super) fn measure(effort: &Effort) -> Outcome<Figures> {
             effort.time,
             load(),
         )],
-    })
+    }])
 }
 
 impl User {
