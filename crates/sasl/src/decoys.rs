@@ -1,18 +1,24 @@
 //! What is shown of users that do not exist: the same at every try, on every node, and after a restart.
 
+use std::fmt;
+
 use countersign::{DigestAlgorithm, ScramKeys, Secret, World};
-use hmac::Hmac;
+use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::scram::{ScramHash, mac};
+use crate::scram::ScramHash;
 
 /// Challenges for names that nobody has, made of a key of the deployment and the name.
 ///
 /// Who does not have the key cannot tell them from those of users; that takes real keys of the same
 /// shape: [`SALT`](Self::SALT) bytes of salt, and the same iteration count.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Decoys {
-    key: Secret,
+    /// Ready with the deployment's key: it is asked at each login, also of users that exist.
+    keyed: Hmac<Sha256>,
+    /// Keys that no password has. They are the same for every name, because nobody is shown anything that is
+    /// made of them.
+    nobodys: Secret,
     iterations: u32,
 }
 
@@ -23,7 +29,14 @@ impl Decoys {
     /// Decoys of this key: random bytes that every node of a deployment has alike, and nobody else. Without a
     /// word about [`Decoys::with_iterations`], they have as few as RFC 7677 allows.
     pub fn new(key: Secret) -> Self {
-        Self { key, iterations: ScramHash::FEWEST_ITERATIONS }
+        let keyed = match Hmac::new_from_slice(key.expose()) {
+            Ok(keyed) => keyed,
+            // HMAC takes keys of any length.
+            Err(_) => unreachable!("HMAC refuses a key"),
+        };
+        let nobodys = [b"nobody's 1", b"nobody's 2"].map(|part| tag(&keyed, &[part])).concat();
+        let nobodys = Secret::from(nobodys);
+        Self { keyed, nobodys, iterations: ScramHash::FEWEST_ITERATIONS }
     }
 
     /// Decoys of a key that nobody has, and that is gone with the process. For stores whose users' salts are
@@ -48,53 +61,56 @@ impl Decoys {
     /// A salt for a name: what a store of keys would have drawn, and what keys that are made at each login are
     /// made with.
     pub fn salt(&self, login: &str, hash: ScramHash) -> Vec<u8> {
-        let mut salt = self.bytes(&["salt", hash.name(), login]);
+        let mut salt = self.bytes(["salt", hash.name(), login]);
         salt.truncate(Self::SALT);
         salt
     }
 
     /// Keys that no password has.
     pub(crate) fn keys(&self, login: &str, hash: ScramHash) -> ScramKeys {
-        let key = |what| {
-            let half = |n| self.bytes(&[what, n, hash.name(), login]);
-            let mut bytes = half("1");
-            bytes.extend(half("2"));
-            bytes.truncate(hash.bytes());
-            Secret::from(bytes)
-        };
+        let key = || Secret::from(&self.nobodys.expose()[..hash.bytes()]);
         ScramKeys {
             salt: self.salt(login, hash),
             iterations: self.iterations,
-            stored_key: key("stored"),
-            server_key: key("server"),
+            stored_key: key(),
+            server_key: key(),
         }
     }
 
     /// A password that nobody has.
     pub(crate) fn text(&self, login: &str) -> Secret {
-        Secret::from(self.bytes(&["text", login]))
+        Secret::from(self.bytes(["text", login]))
     }
 
     /// A key that no password has for HTTP Digest.
     pub(crate) fn digest(&self, login: &str, algorithm: DigestAlgorithm) -> Secret {
-        let mut digits = crate::hex(&self.bytes(&["digest", algorithm.name(), login]));
+        let mut digits = crate::hex(&self.bytes(["digest", algorithm.name(), login]));
         digits.truncate(algorithm.digits());
         Secret::from(digits)
     }
 
     /// A tag for values that are kept in memory.
     pub(crate) fn tag(&self, parts: &[&[u8]]) -> Vec<u8> {
-        let mut message = Vec::new();
-        for part in parts {
-            message.extend((part.len() as u64).to_be_bytes());
-            message.extend_from_slice(part);
-        }
-        mac::<Hmac<Sha256>>(self.key.expose(), &message)
+        tag(&self.keyed, parts)
     }
 
-    fn bytes(&self, parts: &[&str]) -> Vec<u8> {
-        let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
-        self.tag(&parts)
+    fn bytes<const N: usize>(&self, parts: [&str; N]) -> Vec<u8> {
+        self.tag(&parts.map(str::as_bytes))
+    }
+}
+
+fn tag(keyed: &Hmac<Sha256>, parts: &[&[u8]]) -> Vec<u8> {
+    let mut mac = keyed.clone();
+    for part in parts {
+        mac.update(&(part.len() as u64).to_be_bytes());
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().to_vec()
+}
+
+impl fmt::Debug for Decoys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoys").field("iterations", &self.iterations).finish_non_exhaustive()
     }
 }
 
@@ -111,7 +127,7 @@ mod tests {
             let keys = decoys.keys("ada", hash);
             assert_eq!((keys.salt.len(), keys.iterations), (Decoys::SALT, 5000));
             assert_eq!(keys.stored_key.len(), hash.bytes());
-            assert_ne!(keys.stored_key, keys.server_key);
+            assert_eq!(keys.stored_key.len(), keys.server_key.len());
             assert_eq!(keys.salt, again.salt("ada", hash));
             for different in [other.salt("ada", hash), again.salt("adb", hash)] {
                 assert_ne!(keys.salt, different);

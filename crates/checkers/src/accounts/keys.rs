@@ -154,7 +154,7 @@ impl ScramStore for Keys {
     }
 }
 
-/// SCRAM, once it is known what unknown users are shown.
+/// SCRAM at the first login, when it is not known yet what unknown users are shown.
 pub(super) struct ScramExchange {
     shared: Arc<Shared>,
     hash: ScramHash,
@@ -168,8 +168,16 @@ impl ScramExchange {
         let named = |hash: &ScramHash, plus| hash.description(plus).is(mechanism);
         let hashes = shared.kept_keys.hashes.iter();
         let hash = *hashes.clone().find(|hash| named(hash, false) || named(hash, true))?;
-        let (shared, plus) = (Arc::clone(shared), named(&hash, true));
-        Some(BoxExchange::new(Self { shared, hash, plus, begun: None }))
+        let plus = named(&hash, true);
+        Some(match shared.decoys.get() {
+            Some(decoys) => {
+                let keys = Arc::new(Keys(Arc::clone(shared)));
+                Scram::exchange(keys, Arc::clone(decoys), hash, plus)
+            }
+            None => {
+                BoxExchange::new(Self { shared: Arc::clone(shared), hash, plus, begun: None })
+            }
+        })
     }
 }
 
