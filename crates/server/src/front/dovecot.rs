@@ -11,6 +11,7 @@ pub mod userdb;
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Portal};
@@ -137,7 +138,7 @@ pub enum OnFault {
 pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions, mut stop: Stop) {
     let slots = Arc::new(Semaphore::new(options.connections));
     let mut portal = engine.portal.load_full();
-    let mut shared = Arc::new(Shared { offers: offers(&portal, &options), options });
+    let mut shared = Arc::new(Shared::new(&portal, options));
     let mut serial: u32 = 0;
     loop {
         let accept = socket.listener.accept();
@@ -149,7 +150,7 @@ pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions,
             // The configuration was read anew, and may offer other mechanisms.
             portal = engine.portal.load_full();
             let options = shared.options.clone();
-            shared = Arc::new(Shared { offers: offers(&portal, &options), options });
+            shared = Arc::new(Shared::new(&portal, options));
         }
         let open = shared.options.open.enter();
         let (engine, shared, stop) = (Arc::clone(&engine), Arc::clone(&shared), stop.clone());
@@ -165,6 +166,14 @@ pub async fn serve(socket: Socket, engine: Arc<Engine>, options: DovecotOptions,
 struct Shared {
     offers: Vec<MechanismOffer<'static>>,
     options: DovecotOptions,
+    /// Connections whose lines are being worked on at this moment.
+    at_work: AtomicI64,
+}
+
+impl Shared {
+    fn new(portal: &Portal<ServerRealm>, options: DovecotOptions) -> Self {
+        Self { offers: offers(portal, &options), options, at_work: AtomicI64::new(0) }
+    }
 }
 
 /// What a mail server can answer: nothing but messages of a SASL mechanism.

@@ -17,6 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
+use tokio::runtime::Handle;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
@@ -28,7 +29,8 @@ use crate::realm::Decision;
 use logins::unheard;
 
 /// Logins of one read that are answered together, at first; then twice as many, and so on. A client that
-/// sends few waits less for the first, and one that sends many costs few writes more.
+/// sends few waits less for the first, and one that sends many costs few writes more. Not while every core
+/// works on other lines: then an early word wakes a client that would have to wait for a core.
 const FIRST_BATCH: usize = 4;
 /// The least that there is room for when a read begins.
 const READ: usize = 4096;
@@ -87,6 +89,8 @@ struct Connection<'e> {
     overdue: Option<Instant>,
     turns: u8,
     long_turn: bool,
+    /// How many connections can be at work at a time.
+    cores: i64,
     /// The client is gone, or what was decided cannot be recorded.
     over: bool,
 }
@@ -135,6 +139,7 @@ pub(super) async fn serve(
         overdue: None,
         turns: 0,
         long_turn: false,
+        cores: i64::try_from(Handle::current().metrics().num_workers()).unwrap_or(i64::MAX),
         over: false,
     };
     let handshake =
@@ -209,6 +214,8 @@ impl<'e> Connection<'e> {
     }
 
     async fn handle_input(&mut self) {
+        let shared = self.shared;
+        let _counted = Counted::one_more(&shared.at_work);
         let mut input = std::mem::take(&mut self.input);
         let mut lines = Lines::new(&input, LINE_LIMIT);
         let (mut untold, mut patience) = (0, FIRST_BATCH);
@@ -217,7 +224,10 @@ impl<'e> Connection<'e> {
                 Some(Ok(line)) => {
                     self.handle_line(line).await;
                     untold += 1;
-                    if untold >= patience && input[lines.consumed()..].contains(&b'\n') {
+                    if untold >= patience
+                        && shared.at_work.load(Ordering::Relaxed) < self.cores
+                        && input[lines.consumed()..].contains(&b'\n')
+                    {
                         // While the client works on these, we work on the rest.
                         (untold, patience) = (0, patience * 2);
                         if !self.tell_so_far().await {
