@@ -544,12 +544,16 @@ async fn another_collector_needs_a_restart_and_other_changes_do_not() {
 fn what_is_wrong_is_told_at_its_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("countersign.toml");
+    let headers = folder.path().join("headers");
+    std::fs::write(&headers, "authorization: Bearer s3cret\n").unwrap();
+    std::fs::set_permissions(&headers, std::fs::Permissions::from_mode(0o600)).unwrap();
     for (text, place, expected) in [
         ("service_name = \"x\"", ":1", "otlp"),
         ("otlp = \"collector:4318\"", ":2:8", "http://127.0.0.1:4318"),
         ("otlp = \"grpc://collector\"", ":2:8", "neither http nor https"),
         ("otlp = \"http://c\"\nsample = 1.5", ":3:10", "from 0.0 to 1.0"),
         ("otlp = \"http://c\"\nheaders_file = \"none\"", ":3:16", "cannot be read"),
+        ("otlp = \"http://c\"\nheaders_file = \"headers\"", ":3:16", "where anybody can read it"),
         ("otlp = \"http://c\"\nheader_file = \"none\"", ":3", "`headers_file`"),
     ] {
         std::fs::write(&file, format!("[telemetry]\n{text}\n")).unwrap();

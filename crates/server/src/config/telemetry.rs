@@ -1,5 +1,6 @@
 //! `[telemetry]`: where traces of logins go.
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -81,11 +82,20 @@ impl TelemetrySection {
             let text = secret_file(base, file.get_ref()).map_err(told)?;
             headers(text.to_str().unwrap_or_default()).map_err(told)
         });
+        let headers = headers.transpose()?.unwrap_or_default();
+        if let (Some(file), false, true) =
+            (&section.headers_file, headers.is_empty(), crosses_in_clear(&address))
+        {
+            let message =
+                "a token in `headers_file` would cross the network where anybody can read it";
+            let help = "give a collector at https, or one on this machine";
+            return Err(ConfigError::at(file.span(), message).with_help(help));
+        }
         Ok(TelemetryOptions {
             address,
             service_name: section.service_name.unwrap_or_else(|| "countersign".to_owned()),
             sample,
-            headers: headers.transpose()?.unwrap_or_default(),
+            headers,
             ca: section.ca.map(|ca| base.join(ca)),
             timeout: section.timeout.map_or(Duration::from_secs(5), |timeout| timeout.0),
             names: section.names,
@@ -109,6 +119,15 @@ fn address(base: &str) -> Result<String, String> {
         Some("http" | "https") => wrong("has a query"),
         _ => wrong("is neither http nor https"),
     }
+}
+
+/// Whether what is sent there leaves this machine without TLS.
+fn crosses_in_clear(address: &str) -> bool {
+    let Ok(uri) = address.parse::<Uri>() else { return true };
+    let host = uri.host().unwrap_or_default();
+    let here = host == "localhost"
+        || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    uri.scheme_str() != Some("https") && !here
 }
 
 /// `name: value`, a line each. The error shows no value.
@@ -168,6 +187,20 @@ mod tests {
         }
         let error = address("https://ada:s3cret@collector").unwrap_err();
         assert!(error.contains("headers_file") && !error.contains("s3cret"), "{error}");
+    }
+
+    #[test]
+    fn a_token_leaves_this_machine_by_tls_alone() {
+        for here in
+            ["http://127.0.0.1:4318/", "http://[::1]:4318/", "http://localhost/", "https://c/"]
+        {
+            assert!(!crosses_in_clear(here), "{here}");
+        }
+        for there in
+            ["http://collector:4318/", "http://192.0.2.1/", "http://localhost.example.com/"]
+        {
+            assert!(crosses_in_clear(there), "{there}");
+        }
     }
 
     #[test]
