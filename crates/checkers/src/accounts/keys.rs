@@ -174,9 +174,7 @@ impl ScramExchange {
                 let keys = Arc::new(Keys(Arc::clone(shared)));
                 Scram::exchange(keys, Arc::clone(decoys), hash, plus)
             }
-            None => {
-                BoxExchange::new(Self { shared: Arc::clone(shared), hash, plus, begun: None })
-            }
+            None => BoxExchange::new(Self { shared: Arc::clone(shared), hash, plus, begun: None }),
         })
     }
 }

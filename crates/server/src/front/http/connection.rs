@@ -165,9 +165,11 @@ async fn reply(
     };
     let mut reply = match client {
         Ok(client) if routes::is_direct(app, &request) => {
-            return within(limit, pin!(forward_auth::direct(app, &client, &request)))
-                .await
-                .unwrap_or_else(|| Problem::too_slow().into());
+            // A reply of its own has all of its headers.
+            match within(limit, pin!(forward_auth::direct(app, &client, &request))).await {
+                Some(reply) => return reply,
+                None => Problem::too_slow().into(),
+            }
         }
         Ok(client) => {
             request.extensions_mut().insert(client);
