@@ -30,6 +30,24 @@ impl Plan {
             other => Cow::Owned(format!("{other}?")),
         }
     }
+
+    fn is_last(&self, index: u16) -> bool {
+        usize::from(index) + 1 >= self.checkers.len()
+    }
+
+    /// The scene as the checker of this place sees it.
+    fn scene_at<'a>(
+        &self,
+        index: u16,
+        state: Option<&'a State>,
+        scene: &Scene<'a>,
+    ) -> Scene<'a> {
+        let asked = self.checkers.get(usize::from(index));
+        let followed = asked.is_some_and(|asked| asked.results.only_unknown_goes_on())
+            && !self.is_last(index);
+        let challenged = state.and_then(|state| state.challenged.as_deref());
+        Scene { followed, challenged, ..*scene }
+    }
 }
 
 /// A checker in its place.
@@ -154,7 +172,7 @@ impl Chain {
     }
 
     fn is_last(&self) -> bool {
-        usize::from(self.index) + 1 >= self.plan.checkers.len()
+        self.plan.is_last(self.index)
     }
 
     /// What a checker's step comes to here: the end of ours, or the answers to go on with.
@@ -318,9 +336,7 @@ impl Exchange for Chain {
             let Some(asked) = self.plan.checkers.get(usize::from(self.index)) else {
                 return AtOnce::Done(Ok(Step::deny(Reason::Unsupported)));
             };
-            let followed = asked.results.only_unknown_goes_on() && !self.is_last();
-            let challenged = self.state.as_deref().and_then(|state| state.challenged.as_deref());
-            let scene = &Scene { followed, challenged, ..*scene };
+            let scene = &self.plan.scene_at(self.index, self.state.as_deref(), scene);
             let mechanism = &self.plan.mechanism;
             let step = match &mut self.current {
                 Some(exchange) => match exchange.at_once(answers, scene) {
@@ -359,12 +375,7 @@ impl Exchange for Chain {
         loop {
             // While it waits it is not in its place: a step that is dropped half-way leaves none.
             if let Some(mut exchange) = self.current.take() {
-                let only_unknown = |asked: &Asked| asked.results.only_unknown_goes_on();
-                let asked = self.plan.checkers.get(usize::from(self.index));
-                let followed = asked.is_some_and(only_unknown) && !self.is_last();
-                let challenged =
-                    self.state.as_deref().and_then(|state| state.challenged.as_deref());
-                let scene = &Scene { followed, challenged, ..*scene };
+                let scene = &self.plan.scene_at(self.index, self.state.as_deref(), scene);
                 let step = exchange.later(answers, scene).await;
                 self.current = Some(exchange);
                 answers = match self.came(step) {

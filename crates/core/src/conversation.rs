@@ -321,16 +321,7 @@ impl Conversation {
         now: Moment,
         world: &dyn World,
     ) -> Result<Result<Step, Fault>, Answers> {
-        let scene = Scene {
-            now,
-            world,
-            peer: &self.peer,
-            claimed: self.claimed.as_deref(),
-            proven: &[],
-            followed: false,
-            carries: None,
-            challenged: None,
-        };
+        let scene = Scene { claimed: self.claimed.as_deref(), ..Scene::at(now, &self.peer, world) };
         let Some(exchange) = &mut self.exchange else {
             return Ok(Err(Fault::internal("a conversation without an exchange")));
         };
@@ -351,16 +342,7 @@ impl Conversation {
         let Some(mut exchange) = self.exchange.take() else {
             return Err(Fault::internal("a conversation without an exchange"));
         };
-        let scene = Scene {
-            now,
-            world,
-            peer: &self.peer,
-            claimed: self.claimed.as_deref(),
-            proven: &[],
-            followed: false,
-            carries: None,
-            challenged: None,
-        };
+        let scene = Scene { claimed: self.claimed.as_deref(), ..Scene::at(now, &self.peer, world) };
         let step = exchange.later(answers, &scene).await;
         self.exchange = Some(exchange);
         step

@@ -60,8 +60,13 @@ impl<'a> Scene<'a> {
 
     /// The scene of a first factor, before anything is claimed or proven, at the only checker.
     pub fn of(peer: &'a Peer, world: &'a dyn World) -> Self {
+        Self::at(world.now(), peer, world)
+    }
+
+    /// The same, at a moment that is known already.
+    pub(crate) fn at(now: Moment, peer: &'a Peer, world: &'a dyn World) -> Self {
         Self {
-            now: world.now(),
+            now,
             world,
             peer,
             claimed: None,
