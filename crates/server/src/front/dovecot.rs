@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use countersign::{CredentialKind, KindSet, Portal};
 use countersign_wire::dovecot::{MechanismFlag, MechanismOffer};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
 use self::handover::Handovers;
@@ -168,11 +169,15 @@ struct Shared {
     options: DovecotOptions,
     /// Connections whose lines are being worked on at this moment.
     at_work: AtomicI64,
+    /// How many can be.
+    cores: i64,
 }
 
 impl Shared {
     fn new(portal: &Portal<ServerRealm>, options: DovecotOptions) -> Self {
-        Self { offers: offers(portal, &options), options, at_work: AtomicI64::new(0) }
+        let workers = Handle::current().metrics().num_workers();
+        let cores = i64::try_from(workers).unwrap_or(i64::MAX);
+        Self { offers: offers(portal, &options), options, at_work: AtomicI64::new(0), cores }
     }
 }
 

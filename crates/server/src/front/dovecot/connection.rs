@@ -17,7 +17,6 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
-use tokio::runtime::Handle;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
@@ -89,8 +88,6 @@ struct Connection<'e> {
     overdue: Option<Instant>,
     turns: u8,
     long_turn: bool,
-    /// How many connections can be at work at a time.
-    cores: i64,
     /// The client is gone, or what was decided cannot be recorded.
     over: bool,
 }
@@ -139,7 +136,6 @@ pub(super) async fn serve(
         overdue: None,
         turns: 0,
         long_turn: false,
-        cores: i64::try_from(Handle::current().metrics().num_workers()).unwrap_or(i64::MAX),
         over: false,
     };
     let handshake =
@@ -225,7 +221,7 @@ impl<'e> Connection<'e> {
                     self.handle_line(line).await;
                     untold += 1;
                     if untold >= patience
-                        && shared.at_work.load(Ordering::Relaxed) < self.cores
+                        && shared.at_work.load(Ordering::Relaxed) < shared.cores
                         && input[lines.consumed()..].contains(&b'\n')
                     {
                         // While the client works on these, we work on the rest.
