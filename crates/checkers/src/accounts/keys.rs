@@ -118,6 +118,10 @@ impl Shared {
         });
         made.await.cloned()
     }
+
+    fn scram(self: &Arc<Self>, decoys: Arc<Decoys>, hash: ScramHash, plus: bool) -> BoxExchange {
+        Scram::exchange(Arc::new(Keys(Arc::clone(self))), decoys, hash, plus)
+    }
 }
 
 /// The accounts, for logins by their keys.
@@ -170,10 +174,7 @@ impl ScramExchange {
         let hash = *hashes.clone().find(|hash| named(hash, false) || named(hash, true))?;
         let plus = named(&hash, true);
         Some(match shared.decoys.get() {
-            Some(decoys) => {
-                let keys = Arc::new(Keys(Arc::clone(shared)));
-                Scram::exchange(keys, Arc::clone(decoys), hash, plus)
-            }
+            Some(decoys) => shared.scram(Arc::clone(decoys), hash, plus),
             None => BoxExchange::new(Self { shared: Arc::clone(shared), hash, plus, begun: None }),
         })
     }
@@ -185,8 +186,7 @@ impl Exchange for ScramExchange {
             Some(begun) => begun,
             none => {
                 let decoys = self.shared.decoys().await?;
-                let keys = Arc::new(Keys(Arc::clone(&self.shared)));
-                none.insert(Scram::exchange(keys, decoys, self.hash, self.plus))
+                none.insert(self.shared.scram(decoys, self.hash, self.plus))
             }
         };
         begun.step(answers, scene).await
