@@ -16,9 +16,9 @@ use crate::scram::ScramHash;
 pub struct Decoys {
     /// Ready with the deployment's key: it is asked at each login, also of users that exist.
     keyed: Hmac<Sha256>,
-    /// Keys that no password has. They are the same for every name, because nobody is shown anything that is
-    /// made of them.
-    nobodys: Secret,
+    /// A stored key and a server key that no password has. They are the same for every name, because nobody is
+    /// shown anything that is made of them.
+    nobodys: [Secret; 2],
     iterations: u32,
 }
 
@@ -34,8 +34,11 @@ impl Decoys {
             // HMAC takes keys of any length.
             Err(_) => unreachable!("HMAC refuses a key"),
         };
-        let nobodys = [b"nobody's 1", b"nobody's 2"].map(|part| tag(&keyed, &[part])).concat();
-        let nobodys = Secret::from(nobodys);
+        // As long as the longest hash.
+        let nobodys = ["stored", "server"].map(|what| {
+            let half = |n: &str| tag(&keyed, &[what.as_bytes(), n.as_bytes()]);
+            Secret::from([half("1"), half("2")].concat())
+        });
         Self { keyed, nobodys, iterations: ScramHash::FEWEST_ITERATIONS }
     }
 
@@ -68,13 +71,10 @@ impl Decoys {
 
     /// Keys that no password has.
     pub(crate) fn keys(&self, login: &str, hash: ScramHash) -> ScramKeys {
-        let key = || Secret::from(&self.nobodys.expose()[..hash.bytes()]);
-        ScramKeys {
-            salt: self.salt(login, hash),
-            iterations: self.iterations,
-            stored_key: key(),
-            server_key: key(),
-        }
+        let [stored_key, server_key] =
+            self.nobodys.each_ref().map(|key| Secret::from(&key.expose()[..hash.bytes()]));
+        let salt = self.salt(login, hash);
+        ScramKeys { salt, iterations: self.iterations, stored_key, server_key }
     }
 
     /// A password that nobody has.
@@ -127,7 +127,7 @@ mod tests {
             let keys = decoys.keys("ada", hash);
             assert_eq!((keys.salt.len(), keys.iterations), (Decoys::SALT, 5000));
             assert_eq!(keys.stored_key.len(), hash.bytes());
-            assert_eq!(keys.stored_key.len(), keys.server_key.len());
+            assert_ne!(keys.stored_key, keys.server_key);
             assert_eq!(keys.salt, again.salt("ada", hash));
             for different in [other.salt("ada", hash), again.salt("adb", hash)] {
                 assert_ne!(keys.salt, different);
