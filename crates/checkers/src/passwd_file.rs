@@ -7,6 +7,9 @@
 //! user the first counts, as it does for Dovecot, also when the first is the bad one: a typing mistake
 //! must not bring an old password back.
 
+mod reader;
+mod rows;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
@@ -15,11 +18,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use countersign::{Identity, Secret};
 use hashbrown::HashTable;
-use hashbrown::hash_table::Entry as Slot;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::hash::{Accept, Hash, Scheme};
+use reader::Reader;
+use rows::{Kept, Row, Rows};
 
 /// A line may be this long.
 const MAX_LINE: usize = 8 * 1024;
@@ -167,15 +171,7 @@ impl PasswdFile {
     /// It always gives a table: whether [`PasswdFile::problems`] stop the server from starting is the
     /// caller's to say.
     pub fn parse(data: &[u8], format: &Format, accept: &Accept) -> Self {
-        let mut reader = Reader {
-            format: *format,
-            accept,
-            index: HashTable::new(),
-            rows: Rows::default(),
-            hasher: RandomState::new(),
-            problems: Vec::new(),
-            unlisted: 0,
-        };
+        let mut reader = Reader::new(*format, accept);
         if !format.delimiter.is_ascii() {
             reader.refuse(1, "the delimiter must be one ASCII character".to_owned());
         } else if data.len() > MAX_FILE {
@@ -380,94 +376,6 @@ impl fmt::Debug for Entry<'_> {
     }
 }
 
-/// What is known of users, one after the other and each in one piece: with a hundred thousand of them, what a login
-/// costs is how often it goes to another place in memory.
-#[derive(Default)]
-struct Rows {
-    /// None of them ever grows beyond its first allocation: what a growing vector leaves behind is not wiped.
-    pieces: Vec<Zeroizing<Vec<u8>>>,
-    hashes: Vec<Hash>,
-}
-
-/// One user.
-#[derive(Clone, Copy)]
-struct Row<'a> {
-    line: u32,
-    name: &'a [u8],
-    password: Kept<'a>,
-    /// What the line has after the password.
-    rest: &'a [u8],
-}
-
-/// What is kept of a password.
-#[derive(Clone, Copy)]
-enum Kept<'a> {
-    /// There is none, or none that can be used.
-    None,
-    /// All of it, and its keyed hash.
-    Readable { tag: u64, password: &'a [u8] },
-    /// Its hash, by place.
-    Hash(usize),
-}
-
-impl Rows {
-    /// Several times as large as the longest row.
-    const PIECE: usize = 1 << 18;
-    /// The line, three lengths, the kind, and a word: the tag of a readable password, or the place of a hash. Then
-    /// come the name, the password if it is readable, and the rest.
-    const HEAD: usize = 4 + 3 * 2 + 1 + 8;
-    const NONE: u8 = 0;
-    const READABLE: u8 = 1;
-    const HASH: u8 = 2;
-
-    /// Adds a row and tells where it is, if there is room for it. Its lengths have been measured before.
-    fn add(&mut self, row: &Row<'_>) -> Option<u32> {
-        let (kind, word, password) = match row.password {
-            Kept::None => (Self::NONE, 0, &[][..]),
-            Kept::Readable { tag, password } => (Self::READABLE, tag, password),
-            Kept::Hash(place) => (Self::HASH, place as u64, &[][..]),
-        };
-        let texts = [row.name, password, row.rest];
-        let length = Self::HEAD + texts.iter().map(|text| text.len()).sum::<usize>();
-        if self.pieces.last().is_none_or(|piece| piece.len() + length > Self::PIECE) {
-            self.pieces.push(Zeroizing::new(Vec::with_capacity(Self::PIECE)));
-        }
-        let before = (self.pieces.len() - 1) * Self::PIECE;
-        let piece = self.pieces.last_mut()?;
-        let at = u32::try_from(before + piece.len()).ok()?;
-        piece.extend_from_slice(&row.line.to_le_bytes());
-        for text in texts {
-            piece.extend_from_slice(&u16::try_from(text.len()).ok()?.to_le_bytes());
-        }
-        piece.push(kind);
-        piece.extend_from_slice(&word.to_le_bytes());
-        for text in texts {
-            piece.extend_from_slice(text);
-        }
-        Some(at)
-    }
-
-    fn row(&self, at: u32) -> Row<'_> {
-        let at = at as usize;
-        let piece = &self.pieces[at / Self::PIECE][at % Self::PIECE..];
-        let (head, texts) = piece.split_at(Self::HEAD);
-        let number = |from: usize| usize::from(u16::from_le_bytes([head[from], head[from + 1]]));
-        let word = |from: usize| {
-            let bytes: [u8; 4] = std::array::from_fn(|index| head[from + index]);
-            u32::from_le_bytes(bytes)
-        };
-        let (name, texts) = texts.split_at(number(4));
-        let (password, texts) = texts.split_at(number(6));
-        let value = u64::from(word(11)) | u64::from(word(15)) << 32;
-        let password = match head[10] {
-            Self::READABLE => Kept::Readable { tag: value, password },
-            Self::HASH => Kept::Hash(value as usize),
-            _ => Kept::None,
-        };
-        Row { line: word(0), name, password, rest: &texts[..number(8)] }
-    }
-}
-
 /// The hash that a readable password stands for.
 fn readable(password: &[u8]) -> Option<Hash> {
     let accept = Accept { allow_plain: true, default_scheme: Scheme::PLAIN, ..Accept::default() };
@@ -483,123 +391,6 @@ fn readable(password: &[u8]) -> Option<Hash> {
 fn text(bytes: &[u8]) -> &str {
     // They were a text when they were added.
     std::str::from_utf8(bytes).unwrap_or_default()
-}
-
-/// A file that is being read.
-struct Reader<'a> {
-    format: Format,
-    accept: &'a Accept,
-    index: HashTable<u32>,
-    rows: Rows,
-    hasher: RandomState,
-    problems: Vec<Problem>,
-    unlisted: usize,
-}
-
-impl Reader<'_> {
-    fn line(&mut self, line: usize, bytes: &[u8]) {
-        let bytes = bytes.strip_suffix(b"\r").unwrap_or(bytes);
-        let comment = self.format.comments && bytes.first() == Some(&b'#');
-        if comment || bytes.trim_ascii().is_empty() {
-            return;
-        }
-        // Lengths are kept in 16 bits.
-        if bytes.len() > MAX_LINE {
-            return self.refuse(line, "it is longer than 8192 bytes".to_owned());
-        }
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return self.refuse(line, "it is not UTF-8; convert the file".to_owned());
-        };
-        let format = self.format;
-        let (name, password, rest) = match format.split(text) {
-            Ok(fields) => fields,
-            Err(reason) => return self.refuse(line, reason),
-        };
-        if name.is_empty() {
-            let delimiter = format.delimiter as char;
-            let reason = match format.user {
-                0 => format!("no user name before the first `{delimiter}`"),
-                n => format!("the user name, in field {n}, is empty"),
-            };
-            return self.refuse(line, reason);
-        }
-        let name = &*format.folded(name);
-        if name.chars().any(char::is_control) {
-            let reason = "the user name holds a control character; retype it".to_owned();
-            return self.refuse(line, reason);
-        }
-
-        let rows = &self.rows;
-        let slot = self.index.entry(
-            self.hasher.hash_one(name.as_bytes()),
-            |at| rows.row(*at).name == name.as_bytes(),
-            |at| self.hasher.hash_one(rows.row(*at).name),
-        );
-        let slot = match slot {
-            Slot::Vacant(slot) => slot,
-            Slot::Occupied(first) => {
-                let first = rows.row(*first.get()).line;
-                let reason =
-                    format!("user {name} is on line {first} already, which counts; remove one");
-                return self.report(line, Effect::Ignored, reason);
-            }
-        };
-        let locked = password.is_empty() || password.starts_with(['*', '!']);
-        let (hash, error) = match (locked, Hash::parse(password, self.accept)) {
-            (true, _) => (None, None),
-            (false, Ok(hash)) => (Some(hash), None),
-            (false, Err(error)) => (None, Some(error)),
-        };
-        let readable = hash.as_ref().and_then(Hash::password_text);
-        let password = match (hash, &readable) {
-            (None, _) => Kept::None,
-            (Some(_), Some(password)) => {
-                let password = password.expose();
-                Kept::Readable { tag: self.hasher.hash_one(password), password }
-            }
-            (Some(hash), None) => {
-                self.rows.hashes.push(hash);
-                Kept::Hash(self.rows.hashes.len() - 1)
-            }
-        };
-        let (name_bytes, rest) = (name.as_bytes(), rest.as_bytes());
-        // The file and so the number of lines have been measured above.
-        let row = Row { line: line as u32, name: name_bytes, password, rest };
-        let Some(at) = self.rows.add(&row) else {
-            return self.refuse(line, "there are too many users; use a database".to_owned());
-        };
-        slot.insert(at);
-        if let Some(error) = error {
-            self.refuse(line, format!("user {name}: {error}"));
-        }
-    }
-
-    fn refuse(&mut self, line: usize, reason: String) {
-        self.report(line, Effect::Refused, reason);
-    }
-
-    fn report(&mut self, line: usize, effect: Effect, reason: String) {
-        if self.problems.len() == MAX_PROBLEMS {
-            self.unlisted += 1;
-            return;
-        }
-        self.problems.push(Problem { line, effect, reason });
-    }
-
-    fn finish(mut self) -> PasswdFile {
-        let (rows, hasher) = (&self.rows, &self.hasher);
-        self.index.shrink_to_fit(|at| hasher.hash_one(rows.row(*at).name));
-        self.rows.hashes.shrink_to_fit();
-        PasswdFile {
-            index: self.index,
-            rows: self.rows,
-            format: self.format,
-            hasher: self.hasher,
-            problems: self.problems,
-            unlisted: self.unlisted,
-            remembered: RwLock::default(),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -36,15 +36,10 @@ impl Plan {
     }
 
     /// The scene as the checker of this place sees it.
-    fn scene_at<'a>(
-        &self,
-        index: u16,
-        state: Option<&'a State>,
-        scene: &Scene<'a>,
-    ) -> Scene<'a> {
+    fn scene_at<'a>(&self, index: u16, state: Option<&'a State>, scene: &Scene<'a>) -> Scene<'a> {
         let asked = self.checkers.get(usize::from(index));
-        let followed = asked.is_some_and(|asked| asked.results.only_unknown_goes_on())
-            && !self.is_last(index);
+        let followed =
+            asked.is_some_and(|asked| asked.results.only_unknown_goes_on()) && !self.is_last(index);
         let challenged = state.and_then(|state| state.challenged.as_deref());
         Scene { followed, challenged, ..*scene }
     }
