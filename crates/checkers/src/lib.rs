@@ -17,6 +17,8 @@ pub mod ldap;
 pub mod memory;
 #[cfg(any(feature = "jwt", feature = "ldap", feature = "sql"))]
 mod name;
+#[cfg(feature = "one")]
+pub mod one;
 #[cfg(feature = "outgoing")]
 pub mod outgoing;
 pub mod passwd_file;
