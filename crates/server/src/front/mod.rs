@@ -2,6 +2,7 @@
 
 pub mod dovecot;
 pub mod http;
+pub mod one_mad;
 pub mod saslauthd;
 pub mod socket;
 pub mod tls;

@@ -1,0 +1,721 @@
+//! The loop between oned's pipe and the drivers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_checkers::one::{Attempt, Driver, Login, Outcome};
+use countersign_checkers::world::SystemWorld;
+use countersign_wire::one::mad::{
+    Answer, Authenticate, Authorize, BadRequest, LINE_LIMIT, Line, LineSplitter, Request, Response,
+    SecretEncoding, Severity, Verb,
+};
+use countersign_wire::one::{DriverName, ErrorLine};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
+use tokio::time::Instant;
+use zeroize::Zeroize as _;
+
+/// Decides about calls in the place of oned's own rules.
+pub trait Authorizer: Send + Sync + fmt::Debug + 'static {
+    /// Decides about one call. What it says replaces oned's own verdict.
+    fn authorize<'a>(
+        &'a self,
+        call: &'a Authorize,
+    ) -> Pin<Box<dyn Future<Output = Ruling> + Send + 'a>>;
+}
+
+/// What an authorizer says of a call.
+#[derive(Debug)]
+pub struct Ruling {
+    /// Yes, or why not, for oned's log.
+    pub verdict: Result<(), String>,
+    /// What it wrote for the log.
+    pub lines: Vec<ErrorLine>,
+}
+
+/// How much a manager takes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ManagerLimits {
+    /// When a request is answered with a failure at the latest, counted from its coming. oned waits for 90 seconds.
+    pub answer_within: Duration,
+    /// Requests that wait or run at a time, of all drivers. Further ones are refused at once.
+    pub requests: usize,
+    /// How long requests may still run after `FINALIZE`. oned kills the manager after ten seconds.
+    pub last: Duration,
+}
+
+impl Default for ManagerLimits {
+    fn default() -> Self {
+        Self {
+            answer_within: Duration::from_secs(60),
+            requests: 4096,
+            last: Duration::from_secs(8),
+        }
+    }
+}
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// oned said `FINALIZE`, and everything that ran was answered or had its time.
+    Finalized,
+    /// oned is gone: its end of either pipe is closed. What ran was ended.
+    Gone,
+}
+
+/// Answers that oned has not read yet, in bytes. Above it nothing more is read from oned, and what has ended waits.
+const OUT_LIMIT: usize = 1024 * 1024;
+
+/// More than the lines of one answer can have: then what is to be stored is never left behind by a vector that grew.
+const OUT_ROOM: usize = OUT_LIMIT + 512 * 1024;
+
+/// Bytes of one read.
+const READ: usize = 64 * 1024;
+
+/// The manager.
+#[derive(Debug)]
+pub struct Manager {
+    drivers: HashMap<DriverName, Arc<dyn Driver>>,
+    authorizer: Option<Arc<dyn Authorizer>>,
+    encoding: SecretEncoding,
+    limits: ManagerLimits,
+    world: SystemWorld,
+    /// Why it can do nothing.
+    broken: Option<String>,
+}
+
+/// What a task came to.
+enum Done {
+    Login(Attempt),
+    Call(Ruling),
+    /// Its time was over.
+    Late,
+}
+
+/// A request that runs.
+struct Running {
+    verb: Verb,
+    id: u64,
+    task: AbortHandle,
+}
+
+impl Manager {
+    /// A manager of these drivers, by the names by which oned asks for them.
+    pub fn new(drivers: HashMap<DriverName, Arc<dyn Driver>>, encoding: SecretEncoding) -> Self {
+        let world = SystemWorld::new();
+        let limits = ManagerLimits::default();
+        Self { drivers, authorizer: None, encoding, limits, world, broken: None }
+    }
+
+    /// A manager that cannot work, and refuses everything with the reason. It answers `INIT` with success: oned
+    /// shows nothing of why a manager does not start, but it logs what a running one says.
+    pub fn broken(why: String) -> Self {
+        Self { broken: Some(why), ..Self::new(HashMap::new(), SecretEncoding::ByFraming) }
+    }
+
+    /// Somebody else decides about calls (`--authz`).
+    #[must_use]
+    pub fn with_authorizer(self, authorizer: Arc<dyn Authorizer>) -> Self {
+        Self { authorizer: Some(authorizer), ..self }
+    }
+
+    /// How much it takes on.
+    #[must_use]
+    pub fn with_limits(self, limits: ManagerLimits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Serves oned until it says `FINALIZE` or is gone. Nothing is written before `INIT` is answered.
+    ///
+    /// # Errors
+    /// A pipe that breaks otherwise than by being closed.
+    pub async fn serve(
+        &self,
+        mut input: impl AsyncRead + Unpin,
+        mut output: impl AsyncWrite + Unpin,
+    ) -> io::Result<Ended> {
+        let mut table = Table::new(self);
+        let mut lines = LineSplitter::new(LINE_LIMIT);
+        let mut read = vec![0; READ];
+        // Far away until `FINALIZE`.
+        let mut end = Instant::now() + Duration::from_secs(86_400 * 365);
+        loop {
+            if table.finalized && table.tasks.is_empty() && table.out.is_empty() {
+                return Ok(Ended::Finalized);
+            }
+            let room = table.out.len() < OUT_LIMIT;
+            tokio::select! {
+                filled = input.read(&mut read), if room && !table.finalized => {
+                    let filled = filled?;
+                    if filled == 0 {
+                        return Ok(Ended::Gone);
+                    }
+                    lines.feed(&read[..filled]);
+                    read[..filled].zeroize();
+                    while let Some(line) = lines.next_line() {
+                        table.take(line);
+                        if table.finalized {
+                            end = Instant::now() + self.limits.last;
+                            break;
+                        }
+                    }
+                }
+                Some(done) = table.tasks.join_next_with_id(), if room => {
+                    table.settle(done);
+                    while table.out.len() < OUT_LIMIT
+                        && let Some(done) = table.tasks.try_join_next_with_id()
+                    {
+                        table.settle(done);
+                    }
+                }
+                written = output.write(&table.out), if !table.out.is_empty() => match written {
+                    Ok(0) => return Ok(Ended::Gone),
+                    Ok(written) => table.wrote(written),
+                    Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(Ended::Gone),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                },
+                () = tokio::time::sleep_until(end), if table.finalized => {
+                    table.out_of_time();
+                    // What oned does not read now it never will: it kills the manager soon.
+                    let rest = output.write_all(&table.out);
+                    let _ = tokio::time::timeout(Duration::from_millis(500), rest).await;
+                    return Ok(Ended::Finalized);
+                }
+            }
+        }
+    }
+
+    fn driver(&self, name: &DriverName) -> Option<Arc<dyn Driver>> {
+        self.drivers.get(name).cloned()
+    }
+}
+
+/// What a manager has in hand.
+struct Table<'m> {
+    manager: &'m Manager,
+    tasks: JoinSet<Done>,
+    running: HashMap<Id, Running>,
+    /// The same by the ids of the requests.
+    by_id: HashMap<u64, Id>,
+    /// Lines that oned has not read yet.
+    out: Vec<u8>,
+    finalized: bool,
+}
+
+impl<'m> Table<'m> {
+    fn new(manager: &'m Manager) -> Self {
+        Self {
+            manager,
+            tasks: JoinSet::new(),
+            running: HashMap::new(),
+            by_id: HashMap::new(),
+            out: Vec::with_capacity(OUT_ROOM),
+            finalized: false,
+        }
+    }
+
+    /// Takes a line of oned's.
+    fn take(&mut self, line: Line<'_>) {
+        let request = match line {
+            Line::Whole(line) => Request::parse(line, self.manager.encoding),
+            Line::TooLong(head) => Err(BadRequest::too_long(head)),
+        };
+        match request {
+            Ok(None) => {}
+            Ok(Some(Request::Init)) => {
+                Response::Init { ready: true }.encode(&mut self.out);
+                for line in self.manager.broken.iter().flat_map(|why| why.lines()) {
+                    self.log(Severity::Error, None, line);
+                }
+            }
+            Ok(Some(Request::Authenticate(login))) => self.authenticate(login),
+            Ok(Some(Request::Authorize(call))) => self.authorize(call),
+            Ok(Some(Request::Cancel { id })) => self.cancel(id),
+            Ok(Some(Request::Finalize)) => self.finalized = true,
+            // A kind of request that this version of ours does not know yet: nobody waits for it.
+            Ok(Some(_)) => {}
+            Err(bad) => {
+                // A second request of an id that runs is not answered here: its answer would be taken for the
+                // first one's.
+                let runs = bad.waits.is_some_and(|(_, id)| self.by_id.contains_key(&id));
+                if runs || !bad.refuse(&mut self.out) {
+                    self.log(Severity::Warning, None, &format!("message ignored: {bad}"));
+                }
+            }
+        }
+    }
+
+    fn authenticate(&mut self, login: Authenticate) {
+        let id = login.id;
+        if !self.may_begin(id) {
+            return;
+        }
+        let driver = match self.room().map(|()| self.manager.driver(&login.driver)) {
+            Ok(Some(driver)) => driver,
+            Ok(None) => {
+                let why = format!("Authentication driver '{}' not available", login.driver);
+                return self.refuse(Verb::Authenticate, id, &why);
+            }
+            Err(why) => return self.refuse(Verb::Authenticate, id, &why),
+        };
+        let now = self.manager.world.unix_ms().0;
+        let within = self.manager.limits.answer_within;
+        let task = self.tasks.spawn(async move {
+            let asked = Login {
+                user: &login.user,
+                stored: login.stored.as_ref(),
+                secret: &login.secret,
+                now,
+            };
+            match tokio::time::timeout(within, driver.authenticate(asked)).await {
+                Ok(attempt) => Done::Login(attempt),
+                Err(_) => Done::Late,
+            }
+        });
+        self.began(Verb::Authenticate, id, task);
+    }
+
+    fn authorize(&mut self, call: Authorize) {
+        let id = call.id;
+        if !self.may_begin(id) {
+            return;
+        }
+        if let Err(why) = self.room() {
+            return self.refuse(Verb::Authorize, id, &why);
+        }
+        let Some(authorizer) = self.manager.authorizer.clone() else {
+            let answer = if call.verdict { Ok(()) } else { Err("") };
+            return Response::Authorize { id, answer }.encode(&mut self.out);
+        };
+        let within = self.manager.limits.answer_within;
+        let task = self.tasks.spawn(async move {
+            match tokio::time::timeout(within, authorizer.authorize(&call)).await {
+                Ok(ruling) => Done::Call(ruling),
+                Err(_) => Done::Late,
+            }
+        });
+        self.began(Verb::Authorize, id, task);
+    }
+
+    /// oned counts its requests, so no two have one id.
+    fn may_begin(&mut self, id: u64) -> bool {
+        let runs = self.by_id.contains_key(&id);
+        if runs {
+            self.log(Severity::Warning, Some(id), "message ignored: a request with its id runs");
+        }
+        !runs
+    }
+
+    /// Whether another request can begin, or why not.
+    fn room(&self) -> Result<(), String> {
+        if let Some(why) = &self.manager.broken {
+            return Err(why.clone());
+        }
+        match self.tasks.len() >= self.manager.limits.requests {
+            true => Err(format!("{} requests are worked on already", self.tasks.len())),
+            false => Ok(()),
+        }
+    }
+
+    fn began(&mut self, verb: Verb, id: u64, task: AbortHandle) {
+        self.by_id.insert(id, task.id());
+        self.running.insert(task.id(), Running { verb, id, task });
+    }
+
+    /// Nobody waits for the request any more: it ends, its processes too.
+    fn cancel(&mut self, id: u64) {
+        let Some(task) = self.by_id.remove(&id) else { return };
+        if let Some(running) = self.running.remove(&task) {
+            running.task.abort();
+        }
+    }
+
+    /// Answers what has ended.
+    fn settle(&mut self, done: Result<(Id, Done), JoinError>) {
+        let (task, done) = match done {
+            Ok((task, done)) => (task, Ok(done)),
+            Err(error) => (error.id(), Err(error)),
+        };
+        // Cancelled requests are in no table any more.
+        let Some(Running { verb, id, .. }) = self.running.remove(&task) else { return };
+        self.by_id.remove(&id);
+        match done {
+            Ok(Done::Login(attempt)) => self.answer_login(id, attempt),
+            Ok(Done::Call(Ruling { verdict, lines })) => {
+                self.lines(id, &lines, verdict.is_err());
+                let answer = verdict.as_ref().map_err(String::as_str).copied();
+                Response::Authorize { id, answer }.encode(&mut self.out);
+            }
+            Ok(Done::Late) => {
+                let ms = self.manager.limits.answer_within.as_millis();
+                self.fail(verb, id, &format!("no answer within {ms} ms"));
+            }
+            Err(error) => {
+                // A flaw of ours. The login is refused like any other that could not be decided.
+                let panicked = error.is_panic();
+                let why = if panicked { "the login broke off" } else { "the login was ended" };
+                self.fail(verb, id, why);
+            }
+        }
+    }
+
+    fn answer_login(&mut self, id: u64, Attempt { outcome, lines }: Attempt) {
+        self.lines(id, &lines, !matches!(outcome, Outcome::Accepted(_)));
+        let answer = match &outcome {
+            Outcome::Accepted(reply) => Answer::Yes(reply.as_ref()),
+            Outcome::Refused(why) => Answer::No(why),
+            Outcome::Failed(failure) => {
+                return self.fail(Verb::Authenticate, id, &failure.to_string());
+            }
+        };
+        Response::Authenticate { id, answer }.encode(&mut self.out);
+    }
+
+    /// Refuses what could not be decided, and says so louder than of a wrong password.
+    fn fail(&mut self, verb: Verb, id: u64, why: &str) {
+        self.log(Severity::Error, Some(id), why);
+        self.refuse(verb, id, why);
+    }
+
+    fn refuse(&mut self, verb: Verb, id: u64, why: &str) {
+        match verb {
+            Verb::Authenticate => Response::Authenticate { id, answer: Answer::No(why) },
+            Verb::Authorize => Response::Authorize { id, answer: Err(why) },
+        }
+        .encode(&mut self.out);
+    }
+
+    /// What a driver wrote: lines with a severity always, the others when it said no.
+    fn lines(&mut self, id: u64, lines: &[ErrorLine], all: bool) {
+        for ErrorLine { severity, about, text } in lines {
+            match severity {
+                Some(severity) => self.log(*severity, *about, text),
+                None if all => self.log(Severity::Info, Some(id), text),
+                None => {}
+            }
+        }
+    }
+
+    fn log(&mut self, severity: Severity, about: Option<u64>, text: &str) {
+        Response::Log { severity, about, text }.encode(&mut self.out);
+    }
+
+    fn wrote(&mut self, written: usize) {
+        // Stored passwords are among it.
+        self.out[..written].zeroize();
+        self.out.drain(..written);
+    }
+
+    /// Refuses what still runs.
+    fn out_of_time(&mut self) {
+        let running = std::mem::take(&mut self.running);
+        self.by_id.clear();
+        for Running { verb, id, task } in running.into_values() {
+            task.abort();
+            self.fail(verb, id, "ended with its manager");
+        }
+    }
+}
+
+impl Drop for Table<'_> {
+    fn drop(&mut self) {
+        self.out.zeroize();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use countersign_checkers::one::Failure;
+    use countersign_wire::one::Reply;
+    use tokio::io::{AsyncBufReadExt as _, BufReader, DuplexStream, duplex};
+    use tokio::sync::{mpsc, oneshot};
+
+    /// Says what the secret tells it to; `hang` tells that it began, waits for ever, and tells its end.
+    #[derive(Debug)]
+    struct Obedient {
+        dropped: mpsc::UnboundedSender<()>,
+    }
+
+    struct Told(mpsc::UnboundedSender<()>);
+
+    impl Drop for Told {
+        fn drop(&mut self) {
+            let _ = self.0.send(());
+        }
+    }
+
+    impl Driver for Obedient {
+        fn authenticate<'a>(
+            &'a self,
+            login: Login<'a>,
+        ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
+            Box::pin(async move {
+                let line =
+                    |severity, text: &str| ErrorLine { severity, about: None, text: text.into() };
+                let lines = vec![line(Some(Severity::Warning), "mind"), line(None, "plain")];
+                let outcome = match login.secret.expose() {
+                    b"yes" => Outcome::Accepted(Some(Reply::parse(b"d ada x *100 101").unwrap())),
+                    b"no" => Outcome::Refused("Bad user/password".into()),
+                    b"broken" => Outcome::Failed(Failure::Full(3)),
+                    b"panic" => panic!("as asked"),
+                    b"hang" => {
+                        self.dropped.send(()).unwrap();
+                        let _told = Told(self.dropped.clone());
+                        std::future::pending().await
+                    }
+                    _ => Outcome::Accepted(None),
+                };
+                Attempt { outcome, lines }
+            })
+        }
+
+        fn describe(&self) -> String {
+            "obeys".into()
+        }
+    }
+
+    #[derive(Debug)]
+    struct OnlyOdd;
+
+    impl Authorizer for OnlyOdd {
+        fn authorize<'a>(
+            &'a self,
+            call: &'a Authorize,
+        ) -> Pin<Box<dyn Future<Output = Ruling> + Send + 'a>> {
+            Box::pin(async move {
+                let verdict = if call.user_id % 2 == 1 { Ok(()) } else { Err("even".into()) };
+                Ruling { verdict, lines: Vec::new() }
+            })
+        }
+    }
+
+    /// A manager at work, and oned's ends of its pipes.
+    struct Oned {
+        to: DuplexStream,
+        from: BufReader<DuplexStream>,
+        ended: oneshot::Receiver<io::Result<Ended>>,
+        dropped: mpsc::UnboundedReceiver<()>,
+    }
+
+    impl Oned {
+        fn start(change: impl FnOnce(Manager) -> Manager) -> Self {
+            let (dropped, told) = mpsc::unbounded_channel();
+            let driver: Arc<dyn Driver> = Arc::new(Obedient { dropped });
+            let drivers = HashMap::from([("d".parse().unwrap(), driver)]);
+            let manager = change(Manager::new(drivers, SecretEncoding::ByFraming));
+            let (to, input) = duplex(4096);
+            let (output, from) = duplex(4096);
+            let (done, ended) = oneshot::channel();
+            tokio::spawn(async move {
+                let _ = done.send(manager.serve(input, output).await);
+            });
+            Self { to, from: BufReader::new(from), ended, dropped: told }
+        }
+
+        async fn send(&mut self, text: &str) {
+            self.to.write_all(text.as_bytes()).await.unwrap();
+        }
+
+        /// A login that hangs, once it does.
+        async fn hung(&mut self, id: u64) {
+            self.login(id, "hang").await;
+            self.dropped.recv().await.unwrap();
+        }
+
+        /// Old framing: the secret is raw.
+        async fn login(&mut self, id: u64, secret: &str) {
+            self.send(&format!("AUTHENTICATE {id} 2 d ada - {secret}\n")).await;
+        }
+
+        async fn line(&mut self) -> String {
+            let mut line = String::new();
+            self.from.read_line(&mut line).await.unwrap();
+            assert_eq!(line.pop(), Some('\n'), "{line}");
+            line
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_before_init_and_then_its_answer() {
+        // M10
+        let mut oned = Oned::start(|manager| manager);
+        let mut byte = [0];
+        let early = oned.from.read(&mut byte);
+        assert!(tokio::time::timeout(Duration::from_secs(5), early).await.is_err());
+        oned.send("INIT\n").await;
+        assert_eq!(oned.line().await, "INIT SUCCESS - -");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_outcome_and_its_lines() {
+        let mut oned = Oned::start(|manager| manager);
+        oned.login(1, "yes").await;
+        assert_eq!(oned.line().await, "LOG W -1 mind");
+        assert_eq!(oned.line().await, "AUTHENTICATE SUCCESS 1 d ada x *100 101");
+        oned.login(2, "fine").await;
+        assert_eq!(oned.line().await, "LOG W -1 mind");
+        assert_eq!(oned.line().await, "AUTHENTICATE SUCCESS 2 -");
+        oned.login(3, "no").await;
+        assert_eq!(oned.line().await, "LOG W -1 mind");
+        assert_eq!(oned.line().await, "LOG I 3 plain");
+        assert_eq!(oned.line().await, "AUTHENTICATE FAILURE 3 Bad user/password");
+        oned.login(4, "broken").await;
+        oned.line().await;
+        oned.line().await;
+        assert_eq!(oned.line().await, "LOG E 4 3 logins wait already");
+        assert_eq!(oned.line().await, "AUTHENTICATE FAILURE 4 3 logins wait already");
+        oned.login(5, "panic").await;
+        assert_eq!(oned.line().await, "LOG E 5 the login broke off");
+        assert_eq!(oned.line().await, "AUTHENTICATE FAILURE 5 the login broke off");
+        oned.send("AUTHENTICATE 6 2 ../d ada - x\nAUTHENTICATE 7 2 e ada - x\nNONSENSE 1\n").await;
+        assert_eq!(
+            oned.line().await,
+            "AUTHENTICATE FAILURE 6 driver: '.' is not allowed in a name"
+        );
+        assert_eq!(
+            oned.line().await,
+            "AUTHENTICATE FAILURE 7 Authentication driver 'e' not available"
+        );
+        assert_eq!(oned.line().await, "LOG W -1 message ignored: unknown message");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_request_is_answered_in_time() {
+        // M15
+        let mut oned = Oned::start(|manager| manager);
+        let begun = Instant::now();
+        oned.hung(1).await;
+        oned.login(2, "fine").await;
+        oned.line().await;
+        assert_eq!(oned.line().await, "AUTHENTICATE SUCCESS 2 -");
+        assert_eq!(oned.line().await, "LOG E 1 no answer within 60000 ms");
+        assert_eq!(oned.line().await, "AUTHENTICATE FAILURE 1 no answer within 60000 ms");
+        assert_eq!(begun.elapsed().as_secs(), 60);
+        oned.dropped.recv().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_request_ends_and_is_not_answered() {
+        // M14
+        let mut oned = Oned::start(|manager| manager);
+        oned.hung(1).await;
+        oned.send("DRIVER_CANCEL 1\nDRIVER_CANCEL 9\n").await;
+        oned.dropped.recv().await.unwrap();
+        oned.login(2, "fine").await;
+        oned.line().await;
+        assert_eq!(oned.line().await, "AUTHENTICATE SUCCESS 2 -");
+        // And its id is free again.
+        oned.login(1, "fine").await;
+        oned.line().await;
+        assert_eq!(oned.line().await, "AUTHENTICATE SUCCESS 1 -");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn too_many_and_twice() {
+        // M16
+        let limits = ManagerLimits { requests: 2, ..ManagerLimits::default() };
+        let mut oned = Oned::start(|manager| manager.with_limits(limits));
+        oned.hung(1).await;
+        oned.hung(2).await;
+        oned.login(3, "fine").await;
+        assert_eq!(oned.line().await, "AUTHENTICATE FAILURE 3 2 requests are worked on already");
+        // Its answer would be the other one's.
+        oned.login(1, "fine").await;
+        assert_eq!(oned.line().await, "LOG W 1 message ignored: a request with its id runs");
+        oned.send("AUTHENTICATE 1 2 d ada -\n").await;
+        assert!(oned.line().await.starts_with("LOG W -1 message ignored: request 1: "));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls() {
+        // M7
+        let mut oned = Oned::start(|manager| manager);
+        oned.send("AUTHORIZE  1 2 VM:10:MANAGE:3:0 0\n\nAUTHORIZE  2 2 VM:10:USE:2:1 1\n\n").await;
+        assert_eq!(oned.line().await, "AUTHORIZE FAILURE 1 -");
+        assert_eq!(oned.line().await, "AUTHORIZE SUCCESS 2 -");
+        let mut oned = Oned::start(|manager| manager.with_authorizer(Arc::new(OnlyOdd)));
+        oned.send("AUTHORIZE  1 2 VM:10:USE:2:1 1\n\n").await;
+        assert_eq!(oned.line().await, "AUTHORIZE FAILURE 1 even");
+        oned.send("AUTHORIZE  2 3 VM:10:USE:2:0 0\n\n").await;
+        assert_eq!(oned.line().await, "AUTHORIZE SUCCESS 2 -");
+        oned.send("AUTHORIZE  3 x VM:10:USE:2:0 0\n\n").await;
+        assert_eq!(oned.line().await, "AUTHORIZE FAILURE 3 the user's id is not a number");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn finalize_waits_for_what_runs_and_not_for_ever() {
+        // M14
+        let mut oned = Oned::start(|manager| manager);
+        oned.login(1, "fine").await;
+        oned.hung(2).await;
+        oned.send("FINALIZE\n").await;
+        oned.login(3, "fine").await;
+        let begun = Instant::now();
+        oned.line().await;
+        assert_eq!(oned.line().await, "AUTHENTICATE SUCCESS 1 -");
+        assert_eq!(oned.line().await, "LOG E 2 ended with its manager");
+        assert_eq!(oned.line().await, "AUTHENTICATE FAILURE 2 ended with its manager");
+        assert_eq!(begun.elapsed().as_secs(), 8);
+        assert_eq!(oned.ended.await.unwrap().unwrap(), Ended::Finalized);
+        let mut rest = Vec::new();
+        oned.from.read_to_end(&mut rest).await.unwrap();
+        assert_eq!(rest, b"");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_either_pipe_ends_what_runs() {
+        // M14
+        let mut oned = Oned::start(|manager| manager);
+        oned.hung(1).await;
+        drop(oned.to);
+        assert_eq!(oned.ended.await.unwrap().unwrap(), Ended::Gone);
+        oned.dropped.recv().await.unwrap();
+        let mut oned = Oned::start(|manager| manager);
+        oned.hung(1).await;
+        drop(oned.from);
+        oned.to.write_all(b"INIT\n").await.unwrap();
+        assert_eq!(oned.ended.await.unwrap().unwrap(), Ended::Gone);
+        oned.dropped.recv().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_manager_that_cannot_work_says_why() {
+        // M17
+        let mut oned = Oned::start(|_| Manager::broken("x.toml:1: no\nfix it".into()));
+        oned.send("INIT\n").await;
+        assert_eq!(oned.line().await, "INIT SUCCESS - -");
+        assert_eq!(oned.line().await, "LOG E -1 x.toml:1: no");
+        assert_eq!(oned.line().await, "LOG E -1 fix it");
+        oned.login(1, "fine").await;
+        assert_eq!(oned.line().await, "AUTHENTICATE FAILURE 1 x.toml:1: no fix it");
+        oned.send("AUTHORIZE 2 2 VM:1:USE:2:1 1\n").await;
+        assert_eq!(oned.line().await, "AUTHORIZE FAILURE 2 x.toml:1: no fix it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_oned_does_not_read_stops_the_reading() {
+        // M18
+        let mut oned = Oned::start(|manager| manager);
+        let writing = async {
+            for id in 0..200_000 {
+                oned.to
+                    .write_all(format!("AUTHENTICATE {id} 2 e ada - x\n").as_bytes())
+                    .await
+                    .unwrap();
+            }
+        };
+        // The room for answers is full long before.
+        assert!(tokio::time::timeout(Duration::from_secs(5), writing).await.is_err());
+        for id in 0..10_000 {
+            let expected =
+                format!("AUTHENTICATE FAILURE {id} Authentication driver 'e' not available");
+            assert_eq!(oned.line().await, expected);
+        }
+    }
+}
