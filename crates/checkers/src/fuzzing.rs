@@ -19,6 +19,12 @@ pub fn ssh_krl(data: &[u8]) {
     crate::sshkey::fuzz_revoked(data);
 }
 
+/// A stored key of an OpenNebula user, and on the next lines a token.
+#[cfg(feature = "one-ssh")]
+pub fn one_ssh(data: &[u8]) {
+    crate::one::ssh::fuzz(data);
+}
+
 /// A password hash: whatever parses survives a round through its text.
 pub fn hash(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {

@@ -38,6 +38,8 @@ mod kind;
 #[cfg(feature = "ldap")]
 mod ldap;
 mod memory;
+#[cfg(feature = "one-ssh")]
+mod one_ssh;
 mod parts;
 mod secret_file;
 mod span;
@@ -95,6 +97,7 @@ impl Kinds {
             tokens(),
             directory(),
             memory::kind(),
+            one_ssh(),
             tables(),
             keys(),
             unix::kind(),
@@ -236,6 +239,15 @@ fn keys() -> Kind {
     return sshkey::completed(kind);
     #[cfg(not(feature = "sshkey"))]
     kind.not_built("sshkey")
+}
+
+fn one_ssh() -> Kind {
+    let kind = Kind::new("one-ssh", "OpenNebula's users by tokens of their SSH keys")
+        .proving(&[Mechanism::PASSWORD]);
+    #[cfg(feature = "one-ssh")]
+    return one_ssh::completed(kind);
+    #[cfg(not(feature = "one-ssh"))]
+    kind.not_built("one-ssh")
 }
 
 fn tokens() -> Kind {

@@ -21,7 +21,8 @@ use countersign::{
 };
 use ssh_key::{HashAlg, SshSig};
 
-use certificate::{Certificate, Shown, flags, verify};
+use certificate::Certificate;
+pub(crate) use certificate::{Shown, flags, verify};
 use listed::{Listed, comes_from, expiry, is_in};
 use revoked::Revoked;
 use source::{Asked, Files, Words, check_pattern};

@@ -26,3 +26,9 @@ fn passwd_file() {
 fn ssh_krl() {
     replay::corpus("ssh_krl", fuzzing::ssh_krl);
 }
+
+#[cfg(feature = "one-ssh")]
+#[test]
+fn one_ssh() {
+    replay::corpus("one_ssh", fuzzing::one_ssh);
+}

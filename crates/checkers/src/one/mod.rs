@@ -2,12 +2,26 @@
 //! drivers that are built in. All of them are a [`Driver`], so that the checker `driver` and the manager that
 //! oned starts use the same ones. What goes in and comes out on the wire is `countersign_wire::one`.
 
+mod checker;
+#[cfg(feature = "one-ssh")]
+mod recover;
+#[cfg(feature = "one-ssh")]
+pub mod signing;
+#[cfg(feature = "one-ssh")]
+pub mod ssh;
+mod stored;
+#[cfg(feature = "one-ssh")]
+mod validity;
+
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 
 use countersign::Secret;
 use countersign_wire::one::{ErrorLine, Reply, UserName};
+
+pub use checker::DriverChecker;
+pub use stored::{StoredFile, StoredSecrets};
 
 /// Verifies logins, one at a time each, any number at once.
 ///
@@ -31,10 +45,30 @@ pub struct Login<'a> {
     pub user: &'a UserName,
     /// What is stored for the user; `None` when nothing is, or the user is unknown. Never empty, never `-`.
     pub stored: Option<&'a Secret>,
-    /// What the user sent. Never empty.
+    /// What the user sent. Never empty. For users of `server*` drivers: the token alone.
     pub secret: &'a Secret,
+    /// For whom a user of a `server*` driver acts; `None` where whoever asks does not know, as oned's manager.
+    pub target: Option<&'a UserName>,
     /// Seconds since 1970.
     pub now: i64,
+}
+
+impl<'a> Login<'a> {
+    /// A login of somebody for themselves.
+    pub fn new(
+        user: &'a UserName,
+        stored: Option<&'a Secret>,
+        secret: &'a Secret,
+        now: i64,
+    ) -> Self {
+        Self { user, stored, secret, target: None, now }
+    }
+
+    /// The login of a server that acts for somebody.
+    #[must_use]
+    pub fn acting_for(self, target: &'a UserName) -> Self {
+        Self { target: Some(target), ..self }
+    }
 }
 
 /// The secrets are not printed.

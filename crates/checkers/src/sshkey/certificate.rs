@@ -9,16 +9,16 @@ const SUFFIX: &str = "-cert-v01@openssh.com";
 
 /// A key, or a certificate about one.
 #[derive(Debug)]
-pub(super) struct Shown {
+pub(crate) struct Shown {
     /// The key that signs, in wire format.
     pub(super) blob: Vec<u8>,
-    pub(super) key: PublicKey,
-    pub(super) certificate: Option<Certificate>,
+    pub(crate) key: PublicKey,
+    pub(crate) certificate: Option<Certificate>,
 }
 
 /// What a certificate says. Its authority's signature has been verified; that the authority is one is not said.
 #[derive(Debug)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     pub(super) serial: u64,
     pub(super) id: String,
     pub(super) is_user: bool,
@@ -38,7 +38,7 @@ impl Shown {
     /// # Errors
     ///
     /// What is wrong with it.
-    pub(super) fn read(blob: &[u8]) -> Result<Self, &'static str> {
+    pub(crate) fn read(blob: &[u8]) -> Result<Self, &'static str> {
         const CUT: &str = "the key is cut off";
         let mut rest = blob;
         let kind = text(string(&mut rest).ok_or(CUT)?).ok_or(CUT)?;
@@ -110,7 +110,7 @@ impl Shown {
 }
 
 /// Whether a signature is by this key, and by an algorithm that is as good as the key.
-pub(super) fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
+pub(crate) fn verify(key: &PublicKey, message: &[u8], signature: &Signature) -> bool {
     // SHA-1 (`ssh-rsa` as a signature) is not among those that the library knows.
     signature::Verifier::verify(key, message, signature).is_ok()
 }
@@ -133,7 +133,7 @@ fn key(blob: &[u8]) -> Result<PublicKey, &'static str> {
 }
 
 /// The flags in a FIDO key's signature (OpenSSH's PROTOCOL.u2f).
-pub(super) fn flags(signature: &Signature) -> u8 {
+pub(crate) fn flags(signature: &Signature) -> u8 {
     match signature.algorithm() {
         Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {
             signature.as_bytes().iter().rev().nth(4).copied().unwrap_or_default()

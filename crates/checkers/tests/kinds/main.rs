@@ -29,6 +29,7 @@ impl Folder {
         write("users", PLAIN_FILE);
         write("htpasswd", HTPASSWD);
         write("issuer.jwks", JWKS);
+        write("keys", "ada AAAA\n");
         write("passwd", "ada:x:1000:1000:Ada:/home/ada:/bin/sh\n");
         let recipe = countersign_checkers::hash::Recipe::Sha512Crypt { rounds: 1000 };
         let hash = countersign_checkers::hash::Hash::create(&recipe, &"countess".into(), [7; 16]);
@@ -57,6 +58,7 @@ impl Folder {
             // The server need not be there before somebody logs in.
             "ldap" => "ldap:ldap://localhost/dc=example,dc=org".into(),
             "memory" => "memory:ada:countess".into(),
+            "one-ssh" => format!("one-ssh:{}", path("keys")),
             "sql" => {
                 format!(
                     "sql:sqlite:{}?query=SELECT '{{PLAIN}}x' AS hash WHERE :login = 'ada'",
