@@ -19,6 +19,12 @@ pub fn ssh_krl(data: &[u8]) {
     crate::sshkey::fuzz_revoked(data);
 }
 
+/// A token of an OpenNebula server.
+#[cfg(feature = "one-cipher")]
+pub fn one_cipher(data: &[u8]) {
+    crate::one::cipher::fuzz(data);
+}
+
 /// A stored key of an OpenNebula user, and on the next lines a token.
 #[cfg(feature = "one-ssh")]
 pub fn one_ssh(data: &[u8]) {

@@ -38,6 +38,8 @@ mod kind;
 #[cfg(feature = "ldap")]
 mod ldap;
 mod memory;
+#[cfg(feature = "one-cipher")]
+mod one_cipher;
 #[cfg(feature = "one-ssh")]
 mod one_ssh;
 mod parts;
@@ -97,6 +99,7 @@ impl Kinds {
             tokens(),
             directory(),
             memory::kind(),
+            one_cipher(),
             one_ssh(),
             tables(),
             keys(),
@@ -239,6 +242,15 @@ fn keys() -> Kind {
     return sshkey::completed(kind);
     #[cfg(not(feature = "sshkey"))]
     kind.not_built("sshkey")
+}
+
+fn one_cipher() -> Kind {
+    let kind = Kind::new("one-cipher", "OpenNebula's servers by tokens of a shared secret")
+        .proving(&[Mechanism::PASSWORD]);
+    #[cfg(feature = "one-cipher")]
+    return one_cipher::completed(kind);
+    #[cfg(not(feature = "one-cipher"))]
+    kind.not_built("one-cipher")
 }
 
 fn one_ssh() -> Kind {

@@ -32,3 +32,9 @@ fn ssh_krl() {
 fn one_ssh() {
     replay::corpus("one_ssh", fuzzing::one_ssh);
 }
+
+#[cfg(feature = "one-cipher")]
+#[test]
+fn one_cipher() {
+    replay::corpus("one_cipher", fuzzing::one_cipher);
+}

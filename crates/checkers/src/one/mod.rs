@@ -3,6 +3,10 @@
 //! oned starts use the same ones. What goes in and comes out on the wire is `countersign_wire::one`.
 
 mod checker;
+#[cfg(feature = "one-cipher")]
+pub mod cipher;
+pub mod dummy;
+pub mod plain;
 #[cfg(feature = "one-ssh")]
 mod recover;
 #[cfg(feature = "one-ssh")]
@@ -10,7 +14,7 @@ pub mod signing;
 #[cfg(feature = "one-ssh")]
 pub mod ssh;
 mod stored;
-#[cfg(feature = "one-ssh")]
+#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
 mod validity;
 
 use std::fmt;
@@ -127,5 +131,28 @@ impl Attempt {
     /// A refusal without lines for the log.
     pub fn refused(reason: impl Into<String>) -> Self {
         Self::of(Outcome::Refused(reason.into()))
+    }
+}
+
+#[cfg(all(test, any(feature = "one-cipher", feature = "one-ssh")))]
+pub(crate) mod tests {
+    use std::process::Command;
+
+    /// The output of a program; `None`, and a word about it, where it is not.
+    pub(crate) fn run(
+        folder: &std::path::Path,
+        program: &str,
+        arguments: &[&str],
+    ) -> Option<Vec<u8>> {
+        let output = match Command::new(program).current_dir(folder).args(arguments).output() {
+            Ok(output) => output,
+            Err(error) => {
+                eprintln!("not run: {program}: {error}");
+                return None;
+            }
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{program} {arguments:?}: {said}");
+        Some(output.stdout)
     }
 }

@@ -171,33 +171,14 @@ impl std::fmt::Debug for SigningKey {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::process::Command;
-
     use super::*;
+    use crate::one::tests::run;
 
     /// A key that is good for nothing but tests: everybody has it.
     pub(crate) const RSA_2048: &str = include_str!("testing/rsa2048.pem");
 
     pub(crate) fn rsa_key(pem: &str) -> RsaPrivateKey {
         RsaPrivateKey::from_pkcs8_pem(pem).unwrap()
-    }
-
-    /// The output of a program; `None`, and a word about it, where it is not.
-    pub(crate) fn run(
-        folder: &std::path::Path,
-        program: &str,
-        arguments: &[&str],
-    ) -> Option<Vec<u8>> {
-        let output = match Command::new(program).current_dir(folder).args(arguments).output() {
-            Ok(output) => output,
-            Err(error) => {
-                eprintln!("not run: {program}: {error}");
-                return None;
-            }
-        };
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{program} {arguments:?}: {said}");
-        Some(output.stdout)
     }
 
     #[test]

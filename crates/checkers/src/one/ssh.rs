@@ -21,7 +21,7 @@ use ssh_key::{Mpint, PublicKey, SshSig};
 
 use super::recover::RsaKey;
 use super::signing::SigningKey;
-use super::validity::{DAY, judge, moment};
+use super::validity::{judge, moment};
 use super::{Attempt, Driver, Login, Outcome};
 use crate::sshkey::{Shown, flags, verify};
 
@@ -46,7 +46,7 @@ pub struct SshOptions {
 impl Default for SshOptions {
     /// A day, and the original's too.
     fn default() -> Self {
-        Self { longest: DAY, original: true }
+        Self { longest: Duration::from_secs(86_400), original: true }
     }
 }
 

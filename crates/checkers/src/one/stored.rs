@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 
@@ -28,6 +29,9 @@ pub struct StoredFile {
     file: Watched<Rows>,
 }
 
+/// Why a file is not read.
+const OPEN: &str = "the file holds secrets and is open to everybody: run `chmod 600` on it";
+
 /// What a file says.
 struct Rows {
     /// Nothing where the line is bad.
@@ -42,8 +46,35 @@ impl StoredFile {
     ///
     /// A fault when it cannot be read.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self, Fault> {
-        let file = Watched::open("file of stored keys", path.into(), |path, bytes| {
-            let rows = Rows::read(bytes);
+        Self::watched(path.into(), |_, bytes| Rows::read(bytes))
+    }
+
+    /// The same for what must be kept from others: nobody has anything while everybody can read or write the file.
+    ///
+    /// # Errors
+    ///
+    /// A fault when it cannot be read, or by everybody.
+    pub fn open_secret(path: impl Into<PathBuf>) -> Result<Self, Fault> {
+        let file = Self::watched(path.into(), |path, bytes| match Self::is_secret(path) {
+            true => Rows::read(bytes),
+            false => Rows { users: HashMap::new(), problems: vec![OPEN.to_owned()] },
+        })?;
+        match Self::is_secret(file.path()) {
+            true => Ok(file),
+            false => Err(Fault::internal(format!("{}: {OPEN}", file.path().display()))),
+        }
+    }
+
+    fn is_secret(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|found| found.permissions().mode() & 0o007 == 0)
+    }
+
+    fn watched(
+        path: PathBuf,
+        read: impl Fn(&Path, &[u8]) -> Rows + Send + Sync + 'static,
+    ) -> Result<Self, Fault> {
+        let file = Watched::open("file of stored keys", path, move |path, bytes| {
+            let rows = read(path, bytes);
             for problem in &rows.problems {
                 tracing::warn!(path = %path.display(), problem, "a line is left out");
             }
@@ -165,6 +196,12 @@ mod tests {
         let file = StoredFile::open(&path).unwrap();
         assert_eq!((file.len(), file.is_empty()), (1, false));
         assert!(!format!("{file:?}").contains("hidden"));
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(&path, mode(0o644)).unwrap();
+        let open = StoredFile::open_secret(&path).unwrap_err();
+        assert!(open.to_string().contains("chmod 600"), "{open}");
+        std::fs::set_permissions(&path, mode(0o640)).unwrap();
+        assert_eq!(StoredFile::open_secret(&path).unwrap().len(), 1);
         let alice = "alice".parse().unwrap();
         let found = countersign::testing::now_or_never(file.stored(&alice)).unwrap().unwrap();
         assert_eq!(found, Some(Secret::from("hidden")));

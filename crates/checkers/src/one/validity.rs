@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// How long a token may be good that nothing else is said about.
-pub(crate) const DAY: Duration = Duration::from_secs(86_400);
-
 /// A moment in decimal digits, in seconds since 1970: digits alone, without leading zeros. The original takes
 /// `9999999999abc` for a number, and so whatever stands behind one.
 pub(crate) fn moment(text: &[u8]) -> Option<i64> {
@@ -37,6 +34,8 @@ pub(crate) fn judge(expires: i64, now: i64, longest: Duration) -> Result<(), Str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
 
     #[test]
     fn a_moment_is_digits() {

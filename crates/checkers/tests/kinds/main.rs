@@ -30,6 +30,9 @@ impl Folder {
         write("htpasswd", HTPASSWD);
         write("issuer.jwks", JWKS);
         write("keys", "ada AAAA\n");
+        write("secrets", "ada AAAA\n");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(folder.path("secrets"), mode).unwrap();
         write("passwd", "ada:x:1000:1000:Ada:/home/ada:/bin/sh\n");
         let recipe = countersign_checkers::hash::Recipe::Sha512Crypt { rounds: 1000 };
         let hash = countersign_checkers::hash::Hash::create(&recipe, &"countess".into(), [7; 16]);
@@ -58,6 +61,7 @@ impl Folder {
             // The server need not be there before somebody logs in.
             "ldap" => "ldap:ldap://localhost/dc=example,dc=org".into(),
             "memory" => "memory:ada:countess".into(),
+            "one-cipher" => format!("one-cipher:{}", path("secrets")),
             "one-ssh" => format!("one-ssh:{}", path("keys")),
             "sql" => {
                 format!(

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::*;
 use crate::one::signing::KeyFileError;
-use crate::one::signing::tests::{RSA_2048, run};
+use crate::one::signing::tests::RSA_2048;
+use crate::one::tests::run;
 
 const NOW: i64 = 1_800_000_000;
 const EXPIRES: i64 = NOW + 3600;

@@ -1,0 +1,69 @@
+//! `[checker.one-cipher.NAME]` and `one-cipher:PATH[?…]`. Reference: `docs/guide/one-cipher.md`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+
+use super::{Building, CheckerSettings, Form, Kind, Parts, Span, read};
+use crate::one::cipher::{Cipher, CipherOptions};
+use crate::one::{DriverChecker, StoredFile};
+
+/// The kind, with how it is made.
+pub(super) fn completed(kind: Kind) -> Kind {
+    kind.explained(
+        "PATH is a file with a line for each server: its name, a blank, and the SHA-256 of its password in 64\n\
+         hexadecimal digits. Only its owner and group may read it. It is read again when it changes. A login's\n\
+         password is `target:token` or `target:group:token`; who is let in is the server, and for whom is in its\n\
+         attributes.\n\
+         \n\
+         Options, after a `?` and with `&` between them:\n\
+         \x20 longest=TIME   for how long a token may be good (1h)\n\
+         \x20 legacy=yes     dangerous: OpenNebula's own tokens count, too; whoever sees one can change it\n\
+         \n\
+         A `%` or `?` in the path is written %25 or %3F.",
+    )
+    .shown("one-cipher:/etc/countersign/one-secrets")
+    .from_table(|value, base| {
+        let settings: OneCipherSettings = read(value)?;
+        Ok(Box::new(OneCipherSettings { secrets: base.join(&settings.secrets), ..settings }))
+    })
+    .from_argument(Form::Required("PATH[?OPTION=VALUE&…]"), |argument| {
+        let (path, mut given) = argument.split()?;
+        if path.text.is_empty() {
+            return Err(path.refused("no path").with_help("write `one-cipher:/etc/countersign/one-secrets`"));
+        }
+        let longest = match given.take("longest")? {
+            Some(value) => Some(Span::parse(&value.text).map_err(|why| value.refused(why))?),
+            None => None,
+        };
+        let legacy = given.flag("legacy", false)?;
+        given.end()?;
+        Ok(Box::new(OneCipherSettings { secrets: path.text.into(), longest, legacy }))
+    })
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OneCipherSettings {
+    secrets: PathBuf,
+    longest: Option<Span>,
+    #[serde(default)]
+    legacy: bool,
+}
+
+impl CheckerSettings for OneCipherSettings {
+    fn build<'a>(&'a self, name: &'a str, _: &'a Parts) -> Building<'a> {
+        Box::pin(async move {
+            let usual = CipherOptions::default();
+            let longest = self.longest.map_or(usual.longest, |Span(longest)| longest);
+            let driver = Cipher::new(CipherOptions { longest, legacy: self.legacy });
+            let stored = StoredFile::open_secret(&self.secrets)?;
+            Ok(Arc::new(DriverChecker::of_servers(name, driver, stored)) as _)
+        })
+    }
+
+    fn describe(&self) -> String {
+        format!("OpenNebula's servers by tokens of the secrets in {}", self.secrets.display())
+    }
+}
