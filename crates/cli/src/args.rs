@@ -77,12 +77,24 @@ pub(crate) enum Command {
     },
     /// Show recent logins and administrators' acts, newest first
     Audit(AuditArgs),
+    /// Be a driver of OpenNebula's that asks a running server
+    ///
+    /// Reads the document of a login from standard input and writes the driver's line. A link to this program that is
+    /// called `authenticate` does the same, in OpenNebula's folder remotes/auth/countersign.
+    OneAuthenticate(OneAuthenticateArgs),
     /// Write man pages or shell completions
     #[command(hide = true)]
     Generate {
         #[command(subcommand)]
         command: GenerateCommand,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneAuthenticateArgs {
+    /// Its settings; without it /etc/one/auth/countersign.toml, or etc/auth/countersign.toml below $ONE_LOCATION
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
 }
 
 /// Where the accounts are.

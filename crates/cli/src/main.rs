@@ -17,6 +17,7 @@ mod group;
 mod import;
 mod login;
 mod moment;
+mod one;
 mod place;
 mod qr;
 mod serve;
@@ -37,6 +38,9 @@ use args::{Command, Countersign};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    if let Some(code) = one::by_name(std::env::args_os().next().as_deref()) {
+        return code;
+    }
     let Countersign { command } = Countersign::parse();
     let done = match command {
         Command::Serve(args) => serve::run(args),
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
         Command::Reload(args) => status::reload(&args),
         Command::Throttle { command } => throttle::run(command),
         Command::Audit(args) => audit::run(args),
+        Command::OneAuthenticate(args) => one::authenticate::run(&args),
         Command::Generate { command } => generate::run(&command),
     };
     match done {

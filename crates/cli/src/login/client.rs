@@ -19,18 +19,18 @@ const REPLY: u64 = 1024 * 1024;
 
 /// A server.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     agent: Agent,
     base: String,
 }
 
 /// A reply of the conversation.
-pub(super) struct Told {
-    pub(super) reply: LoginReply,
+pub(crate) struct Told {
+    pub(crate) reply: LoginReply,
     /// As it came, for who asked for JSON.
-    pub(super) json: Zeroizing<Vec<u8>>,
+    pub(crate) json: Zeroizing<Vec<u8>>,
     /// The refusal is for want of a decision.
-    pub(super) broken: bool,
+    pub(crate) broken: bool,
 }
 
 impl Client {
@@ -38,7 +38,7 @@ impl Client {
     ///
     /// # Errors
     /// The address is no HTTP address, or passwords would cross a network in the clear.
-    pub(super) fn of(server: &str, insecure: bool) -> Result<Self, Failure> {
+    pub(crate) fn of(server: &str, insecure: bool) -> Result<Self, Failure> {
         let base = base(server, insecure).map_err(Failure::usage)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
@@ -52,7 +52,7 @@ impl Client {
     }
 
     /// Begins a login.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &self,
         service: &str,
         mechanism: Option<&str>,
@@ -65,8 +65,28 @@ impl Client {
         self.post("/v1/login", body.to_string().as_bytes())
     }
 
+    /// Begins a login by password, with answers that are known.
+    pub(crate) fn begin_with(
+        &self,
+        service: &str,
+        kinds: &[String],
+        answers: &Answers,
+    ) -> Result<Told, Failure> {
+        let about = serde_json::json!({
+            "service": service, "supports": kinds, "mechanism": countersign::Mechanism::PASSWORD,
+        });
+        let answers = to_json(answers);
+        let about = about.to_string();
+        let mut body = Zeroizing::new(Vec::with_capacity(about.len() + answers.len() + 16));
+        body.extend_from_slice(about.trim_end_matches('}').as_bytes());
+        body.extend_from_slice(b",\"answers\":");
+        body.extend_from_slice(&answers);
+        body.push(b'}');
+        self.post("/v1/login", &body)
+    }
+
     /// Answers a round.
-    pub(super) fn answer(&self, id: &str, round: u16, answers: &Answers) -> Result<Told, Failure> {
+    pub(crate) fn answer(&self, id: &str, round: u16, answers: &Answers) -> Result<Told, Failure> {
         let answers = to_json(answers);
         let mut body = Zeroizing::new(Vec::with_capacity(answers.len() + 64));
         body.extend_from_slice(format!("{{\"round\":{round},\"answers\":").as_bytes());
@@ -76,12 +96,12 @@ impl Client {
     }
 
     /// Ends a login that nobody wants to finish. The server would forget it by itself in minutes.
-    pub(super) fn cancel(&self, id: &str) {
+    pub(crate) fn cancel(&self, id: &str) {
         let _ = self.agent.delete(format!("{}/v1/login/{id}", self.base)).call();
     }
 
     /// Ends a session. It would end by itself.
-    pub(super) fn end_session(&self, token: &str) {
+    pub(crate) fn end_session(&self, token: &str) {
         let request = self.agent.delete(format!("{}/v1/session", self.base));
         let _ = request.header("authorization", format!("Bearer {token}")).call();
     }

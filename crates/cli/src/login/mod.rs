@@ -1,6 +1,6 @@
 //! `countersign login`: a person, or a file of answers, in conversation with a running server.
 
-mod client;
+pub(crate) mod client;
 mod here;
 mod round;
 
@@ -159,7 +159,7 @@ fn show(identity: &IdentityView) {
     }
 }
 
-fn denied(reason: &str, broken: bool) -> Failure {
+pub(crate) fn denied(reason: &str, broken: bool) -> Failure {
     if broken {
         let message = "the server cannot decide now, something behind it is broken: try later, and \
                        see its log";

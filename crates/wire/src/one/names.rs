@@ -21,7 +21,8 @@ pub struct UserName(Box<str>);
 pub struct DriverName(Box<str>);
 
 /// A group's number: 0 (the administrators, `oneadmin`) to 2³¹−1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Deserialize)]
+#[serde(try_from = "u32")]
 pub struct Gid(u32);
 
 /// Why a name is none. The text repeats at most the one character.
