@@ -266,12 +266,7 @@ impl<'m> Table<'m> {
         let now = self.manager.world.unix_ms().0;
         let within = self.manager.limits.answer_within;
         let task = self.tasks.spawn(async move {
-            let asked = Login {
-                user: &login.user,
-                stored: login.stored.as_ref(),
-                secret: &login.secret,
-                now,
-            };
+            let asked = Login::new(&login.user, login.stored.as_ref(), &login.secret, now);
             match tokio::time::timeout(within, driver.authenticate(asked)).await {
                 Ok(attempt) => Done::Login(attempt),
                 Err(_) => Done::Late,
