@@ -11,6 +11,8 @@ use ipnet::IpNet;
 
 pub(crate) mod factors;
 pub(crate) mod throttle;
+#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+pub(crate) mod token;
 
 use self::factors::{AppPasswordCommand, FactorsCommand, OtpArgs, RecoveryArgs};
 use self::throttle::ThrottleCommand;
@@ -74,6 +76,12 @@ pub(crate) enum Command {
     Throttle {
         #[command(subcommand)]
         command: ThrottleCommand,
+    },
+    /// Make a token for OpenNebula's users and servers
+    #[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+    Token {
+        #[command(subcommand)]
+        command: token::TokenCommand,
     },
     /// Show recent logins and administrators' acts, newest first
     Audit(AuditArgs),

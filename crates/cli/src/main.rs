@@ -24,6 +24,8 @@ mod serve;
 mod status;
 mod table;
 mod throttle;
+#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+mod token;
 mod user;
 
 use std::process::ExitCode;
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => status::reload(&args),
         Command::Throttle { command } => throttle::run(command),
+        #[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+        Command::Token { command } => token::run(command),
         Command::Audit(args) => audit::run(args),
         Command::OneAuthenticate(args) => one::authenticate::run(&args),
         Command::Generate { command } => generate::run(&command),
