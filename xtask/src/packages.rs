@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 30] = [
+const INSTALLED: [(&str, &str); 31] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("gsasl", "gsasl"),
@@ -42,6 +42,8 @@ const INSTALLED: [(&str, &str); 30] = [
     ("python3-requests", "/usr/lib/python3/dist-packages/requests/__init__.py"),
     ("capnproto", "capnp"),
     ("openssh-client", "ssh"),
+    // The example of OpenNebula's manual.
+    ("libxml2-utils", "xmllint"),
 ];
 
 /// OpenSSH's regression tests, for the FIDO key in software that is among them. They depend on a server, so that they

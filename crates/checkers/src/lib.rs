@@ -5,6 +5,8 @@
 #![forbid(unsafe_code)]
 
 pub mod accounts;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod factors;
 pub mod file;
 pub mod hash;

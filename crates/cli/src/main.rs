@@ -39,7 +39,14 @@ use args::{Command, Countersign};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The argument that makes a launcher of this program.
+const LAUNCHER: &str = "launcher";
+
 fn main() -> ExitCode {
+    // No command for people: what the server starts for drivers, before anything else is done.
+    if std::env::args_os().nth(1).is_some_and(|first| first == LAUNCHER) {
+        return countersign_worker::launcher::main();
+    }
     if let Some(code) = one::by_name(std::env::args_os().next().as_deref()) {
         return code;
     }

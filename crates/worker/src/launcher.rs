@@ -34,6 +34,10 @@ pub fn main() -> ExitCode {
 fn run(socket: OwnedFd) -> io::Result<()> {
     let mut buffer = vec![0; MESSAGE_LIMIT];
     let (length, _) = socket::receive(&socket, &mut buffer, true)?;
+    if length == 0 {
+        // The server has thought better of it.
+        return Ok(());
+    }
     let Some(Order::Confine(confinement)) = Order::read(&buffer[..length]) else {
         return Err(io::Error::other("the first message is none"));
     };
