@@ -1,0 +1,41 @@
+//! `[checker.driver.NAME]`: any executable as a checker of passwords, in OpenNebula's way
+//! (`docs/protocols/opennebula.md`).
+//!
+//! Drivers are processes of a [`Launcher`], which confines them and ends whatever they leave. [`Exec`] runs one for
+//! each login. How many run at a time, how many logins may wait and how long, and how long a driver may take, is each
+//! driver's own ([`DriverLimits`]): one that hangs delays no other.
+
+mod exec;
+mod output;
+mod places;
+
+use std::time::Duration;
+
+pub use countersign_worker::{Access, Confinement, Launcher, Limits, Program, User};
+pub use exec::{Exec, ExecSettings};
+
+/// How much of a driver there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DriverLimits {
+    /// Processes at a time; at least one.
+    pub processes: usize,
+    /// Logins that wait for a process. One more is refused at once.
+    pub queue: usize,
+    /// How long a login waits for a process.
+    pub queue_time: Duration,
+    /// How long a login may take, once there is a process for it. The process is then killed.
+    pub time: Duration,
+}
+
+impl Default for DriverLimits {
+    /// 15 processes, as OpenNebula's manager has; 1,000 that wait, for 4 seconds; and 5 for each: a mail server
+    /// gives up after 10.
+    fn default() -> Self {
+        Self {
+            processes: 15,
+            queue: 1000,
+            queue_time: Duration::from_secs(4),
+            time: Duration::from_secs(5),
+        }
+    }
+}
