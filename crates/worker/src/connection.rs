@@ -72,7 +72,8 @@ impl Connection {
         let child = child.map_err(|error| {
             format!("cannot start the launcher {}: {error}", program.path.display())
         })?;
-        let reaped = Reaped(Some(child));
+        // Whatever was started, it is ended if it does not prove to be a launcher.
+        let mut reaped = Reaped { child: Some(child), trusted: false };
         let socket = std::os::unix::net::UnixStream::from(ours);
         let socket = socket
             .set_nonblocking(true)
@@ -111,6 +112,7 @@ impl Connection {
                 return Err(format!("{program} is no launcher: it has not answered as one"));
             }
         }
+        reaped.trusted = true;
         let reader = Reader { connection: Arc::clone(&connection), _process: reaped };
         tokio::spawn(reader.run());
         Ok(connection)
@@ -259,11 +261,18 @@ impl Drop for Reader {
 
 /// A launcher's process. It ends when its socket is closed; somebody has to wait for that.
 #[derive(Debug)]
-struct Reaped(Option<Child>);
+struct Reaped {
+    child: Option<Child>,
+    trusted: bool,
+}
 
 impl Drop for Reaped {
     fn drop(&mut self) {
-        let Some(mut child) = self.0.take() else { return };
+        let Some(mut child) = self.child.take() else { return };
+        if !self.trusted {
+            // It may have ended.
+            let _ = child.kill();
+        }
         let wait = move || {
             if let Err(error) = child.wait() {
                 tracing::warn!("cannot wait for a launcher: {error}");

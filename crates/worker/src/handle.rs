@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::BorrowedFd;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -37,6 +37,33 @@ struct Life {
     failures: u32,
     not_before: Option<Instant>,
     last: String,
+}
+
+/// Launchers of a program, one for each confinement that somebody uses.
+#[derive(Debug)]
+pub struct Launchers {
+    program: Program,
+    used: Mutex<Vec<Weak<Launcher>>>,
+}
+
+impl Launchers {
+    /// None yet.
+    pub fn new(program: Program) -> Self {
+        Self { program, used: Mutex::default() }
+    }
+
+    /// The launcher of processes that may do this. Nothing is started.
+    pub fn confined(&self, confinement: &Confinement) -> Arc<Launcher> {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.retain(|launcher| launcher.strong_count() > 0);
+        let same = |launcher: &Arc<Launcher>| launcher.confinement == *confinement;
+        if let Some(launcher) = used.iter().filter_map(Weak::upgrade).find(same) {
+            return launcher;
+        }
+        let launcher = Arc::new(Launcher::new(self.program.clone(), confinement.clone()));
+        used.push(Arc::downgrade(&launcher));
+        launcher
+    }
 }
 
 /// What is to be started.

@@ -29,4 +29,4 @@ mod message;
 mod socket;
 
 pub use confinement::{Access, Confinement, Limits, Program, User};
-pub use handle::{Ended, Job, Launcher, Running, StartError};
+pub use handle::{Ended, Job, Launcher, Launchers, Running, StartError};

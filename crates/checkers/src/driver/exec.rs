@@ -13,7 +13,8 @@ use std::time::Duration;
 
 use countersign::Secret;
 use countersign_wire::one::{
-    Authn, DriverAnswer, DriverErrors, DriverInput, Profile, REPLY_LIMIT, STDERR_LIMIT,
+    Authn, CannotCross, DriverAnswer, DriverErrors, DriverInput, Field, Profile, REPLY_LIMIT,
+    STDERR_LIMIT,
 };
 use countersign_worker::{Ended, Job, Launcher, Running};
 use rustix::io::Errno;
@@ -94,6 +95,13 @@ impl Exec {
         };
         let input = match sent.encode(self.settings.profile) {
             Ok(input) => input,
+            // What was typed is the user's doing, and no reason to look after the driver.
+            Err(
+                why @ (CannotCross::NotUtf8(Field::Secret)
+                | CannotCross::Character(Field::Secret, _)
+                | CannotCross::Nul(Field::Secret)
+                | CannotCross::TooLong(..)),
+            ) => return Attempt::refused(format!("cannot ask it: {why}")),
             Err(why) => return failed(Failure::Broken(format!("cannot ask it: {why}"))),
         };
         let place = match self.places.enter().await {

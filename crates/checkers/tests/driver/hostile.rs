@@ -167,13 +167,13 @@ async fn secrets_are_whole_or_refused() {
     let runs = driver(&scripts, "runs", &script);
     assert_eq!(refusal(&runs, "").await, "the secret is empty");
     for bytes in [&b"\xff"[..], b"a\0b", b"a\x1bb", "\u{ffff}".as_bytes()] {
-        assert!(broken(&runs, bytes).await.starts_with("cannot ask it: secret"), "{bytes:?}");
+        assert!(refusal(&runs, bytes).await.starts_with("cannot ask it: secret"), "{bytes:?}");
     }
     let long = vec![b'<'; 1_000_000];
-    assert!(broken(&runs, &*long).await.contains("longer than"));
+    assert!(refusal(&runs, &*long).await.contains("longer than"));
     // An argument has no NUL; a message to the launcher has its limit, too.
     let old = with(&scripts, "old", &script, Profile::V5_4, patient());
-    assert!(broken(&old, &b"a\0b"[..]).await.contains("NUL"));
+    assert!(refusal(&old, &b"a\0b"[..]).await.contains("NUL"));
     assert!(!scripts.folder().join("ran").exists());
     assert_eq!(reply(&old, &b"a\xff\x01"[..]).await, "-");
 }
