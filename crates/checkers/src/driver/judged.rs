@@ -216,7 +216,8 @@ impl PasswordStore for Driven {
         let Ok(user) = login.parse::<UserName>() else { return Ok(Verdict::UNKNOWN) };
         let stored = self.stored.of(&user).await?;
         let now = self.world.now().unix;
-        let login = Login { user: &user, stored: stored.as_ref(), secret: password, now };
+        let login =
+            Login { user: &user, stored: stored.as_ref(), secret: password, target: None, now };
         self.verdict(&user, self.driver.authenticate(login).await)
     }
 }

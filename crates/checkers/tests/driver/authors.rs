@@ -38,7 +38,8 @@ async fn the_manuals_example() {
     let user: UserName = "test".parse().unwrap();
     let ask = async |stored: Option<&str>, secret: &str| {
         let (stored, secret) = (stored.map(Secret::from), Secret::from(secret));
-        let login = Login { user: &user, stored: stored.as_ref(), secret: &secret, now: 0 };
+        let login =
+            Login { user: &user, stored: stored.as_ref(), secret: &secret, target: None, now: 0 };
         length.authenticate(login).await.outcome
     };
     assert!(matches!(ask(Some("5"), "12345").await, Outcome::Accepted(Some(_))));

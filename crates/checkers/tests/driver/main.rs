@@ -56,7 +56,7 @@ fn with(
 
 async fn ask(driver: &dyn Driver, secret: impl Into<Secret>) -> Attempt {
     let user: UserName = "alice".parse().unwrap();
-    let login = Login { user: &user, stored: None, secret: &secret.into(), now: 0 };
+    let login = Login { user: &user, stored: None, secret: &secret.into(), target: None, now: 0 };
     driver.authenticate(login).await
 }
 
