@@ -9,14 +9,12 @@ mod exec;
 mod judged;
 mod output;
 mod places;
-mod stored;
 
 use std::time::Duration;
 
 pub use countersign_worker::{Access, Confinement, Launcher, Launchers, Limits, Program, User};
 pub use exec::{Exec, ExecSettings};
 pub use judged::{Account, Belief, Driven};
-pub use stored::Stored;
 
 /// How much of a driver there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

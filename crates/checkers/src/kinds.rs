@@ -28,6 +28,8 @@ mod anonymous;
 mod argument;
 #[cfg(feature = "clap")]
 mod auth_args;
+#[cfg(feature = "driver")]
+mod driver;
 mod error;
 mod file;
 mod help;
@@ -94,6 +96,7 @@ impl Kinds {
         let kinds = vec![
             accounts::kind(),
             anonymous::kind(),
+            drivers(),
             file::kind(),
             htpasswd::kind(),
             tokens(),
@@ -106,6 +109,18 @@ impl Kinds {
             unix::kind(),
         ];
         Self { kinds }
+    }
+
+    /// These kinds, with drivers, whose processes are started by this program
+    /// ([`countersign_worker`]): without one there are none.
+    #[cfg(feature = "driver")]
+    #[must_use]
+    pub fn launched_by(mut self, program: crate::driver::Program) -> Self {
+        let launchers = Arc::new(crate::driver::Launchers::new(program));
+        if let Some(kind) = self.kinds.iter_mut().find(|kind| kind.name() == "driver") {
+            *kind = driver::completed(driver_kind(), Some(launchers));
+        }
+        self
     }
 
     /// Adds a kind.
@@ -233,6 +248,18 @@ impl Kinds {
             AuthError::Unknown { help: suggestion(name, &known), name: shown }
         })
     }
+}
+
+fn driver_kind() -> Kind {
+    Kind::new("driver", "users whom an executable accepts, as OpenNebula's drivers do")
+        .proving(&[Mechanism::PASSWORD])
+}
+
+fn drivers() -> Kind {
+    #[cfg(feature = "driver")]
+    return driver::completed(driver_kind(), None);
+    #[cfg(not(feature = "driver"))]
+    driver_kind().not_built("driver")
 }
 
 fn keys() -> Kind {

@@ -31,6 +31,7 @@ mod user;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use countersign_server::registry::Kinds;
 
 use args::{Command, Countersign};
 
@@ -41,6 +42,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// The argument that makes a launcher of this program.
 const LAUNCHER: &str = "launcher";
+
+/// The kinds of checkers, with drivers as processes of this program's launcher.
+fn kinds() -> Kinds {
+    let kinds = countersign_server::registry::built_in();
+    #[cfg(feature = "driver")]
+    let kinds = kinds.launched_by(countersign_checkers::driver::Program::this([LAUNCHER]));
+    kinds
+}
 
 fn main() -> ExitCode {
     // No command for people: what the server starts for drivers, before anything else is done.

@@ -8,7 +8,6 @@ use countersign_server::admin::Admin;
 use countersign_server::config::Config;
 use countersign_server::control::{self, Told};
 use countersign_server::paths;
-use countersign_server::registry;
 use countersign_server::world::SystemWorld;
 use countersign_store::{OpenOptions, Store, StoreError};
 use tokio::runtime::Runtime;
@@ -25,7 +24,7 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn of(args: &PlaceArgs) -> Result<Self, Failure> {
         let data = data(args.data.as_deref())?;
-        let registry = registry::built_in();
+        let registry = crate::kinds();
         let config = match &args.config {
             Some(path) => Config::load(path, &data, &registry)?,
             None => Config::without_file(&data, &registry),

@@ -1,7 +1,6 @@
 //! `countersign serve`
 
 use countersign_checkers::kinds::Takes;
-use countersign_server::registry;
 use countersign_server::run::{ServeOptions, StartError, run as serve};
 
 use crate::args::ServeArgs;
@@ -10,7 +9,7 @@ use crate::place::data;
 
 pub(crate) fn run(args: ServeArgs) -> Result<(), Failure> {
     let ServeArgs { place, http, auth } = args;
-    let kinds = registry::built_in();
+    let kinds = crate::kinds();
     if let Some(help) = auth.help(&kinds, &Takes::everything())? {
         print!("{help}");
         return Ok(());

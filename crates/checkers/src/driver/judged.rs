@@ -12,8 +12,7 @@ use countersign_wire::one::conf::DriverRules;
 use countersign_wire::one::mad::Severity;
 use countersign_wire::one::{DriverName, ErrorLine, Gid, Reply, UserName};
 
-use super::stored::Stored;
-use crate::one::{Attempt, Driver, Failure, Login, Outcome};
+use crate::one::{Attempt, Driver, Failure, Login, Outcome, StoredSecrets};
 
 /// Whose account an answer may name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -125,17 +124,17 @@ pub struct Driven {
     driver: Arc<dyn Driver>,
     name: String,
     belief: Belief,
-    stored: Stored,
+    stored: Option<Box<dyn StoredSecrets>>,
     world: Arc<dyn World>,
 }
 
 impl Driven {
-    /// What a driver says, as far as it is believed. `name` is for the log.
+    /// What a driver says, as far as it is believed; of those of whom nothing is stored, too. `name` is for the log.
     pub fn new(
         name: impl Into<String>,
         driver: Arc<dyn Driver>,
         belief: Belief,
-        stored: Stored,
+        stored: Option<Box<dyn StoredSecrets>>,
         world: Arc<dyn World>,
     ) -> Self {
         Self { driver, name: name.into(), belief, stored, world }
@@ -214,7 +213,10 @@ impl PasswordStore for Driven {
     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {
         // No driver can be asked about it.
         let Ok(user) = login.parse::<UserName>() else { return Ok(Verdict::UNKNOWN) };
-        let stored = self.stored.of(&user).await?;
+        let stored = match &self.stored {
+            Some(stored) => stored.stored(&user).await?,
+            None => None,
+        };
         let now = self.world.now().unix;
         let login =
             Login { user: &user, stored: stored.as_ref(), secret: password, target: None, now };

@@ -3,6 +3,7 @@
 
 mod authors;
 mod hostile;
+mod kind;
 mod scripts;
 
 use std::sync::Arc;

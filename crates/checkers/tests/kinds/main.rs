@@ -2,6 +2,7 @@
 //! offers is what it says that it may offer. A new kind joins by being registered; where nothing in
 //! [`Folder::string`] makes one of it, these tests say so.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,6 +14,30 @@ use countersign_testkit::{Fixture, Proof, conforms_async};
 /// Something for every kind to read.
 struct Folder(tempfile::TempDir);
 
+/// Not a test: what drivers are started by here.
+#[cfg(feature = "driver")]
+#[test]
+#[ignore = "the launcher of the other tests"]
+fn launcher_process() {
+    let _ = countersign_worker::launcher::main();
+    std::process::exit(0);
+}
+
+/// The kinds, with drivers that this program starts.
+fn all_kinds() -> Kinds {
+    let kinds = Kinds::built_in();
+    #[cfg(feature = "driver")]
+    let kinds = kinds.launched_by(countersign_checkers::driver::Program::this([
+        "launcher_process",
+        "--exact",
+        "--ignored",
+        "--nocapture",
+        "--test-threads=1",
+    ]));
+    kinds
+}
+
+const DRIVER: &str = "#!/bin/sh\nexec grep -qx '  <SECRET>countess</SECRET>'\n";
 const PLAIN_FILE: &str = "ada:{PLAIN}countess\n";
 /// `htpasswd -nbs ada countess`
 const HTPASSWD: &str = "ada:{SHA}CNuFNtqnUctq2NEQEiz9eAdUNS4=\n";
@@ -28,6 +53,9 @@ impl Folder {
         let write = |name: &str, text: &str| std::fs::write(folder.path(name), text).unwrap();
         write("users", PLAIN_FILE);
         write("htpasswd", HTPASSWD);
+        write("driver", DRIVER);
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(folder.path("driver"), executable).unwrap();
         write("issuer.jwks", JWKS);
         write("keys", "ada AAAA\n");
         write("secrets", "ada AAAA\n");
@@ -58,6 +86,7 @@ impl Folder {
             "jwt" => {
                 format!("jwt:{}?issuer=https://id.example.org&audience=mail", path("issuer.jwks"))
             }
+            "driver" => format!("driver:{}", path("driver")),
             // The server need not be there before somebody logs in.
             "ldap" => "ldap:ldap://localhost/dc=example,dc=org".into(),
             "memory" => "memory:ada:countess".into(),
@@ -78,7 +107,7 @@ impl Folder {
     async fn checker(&self, kind: &str) -> Arc<dyn Checker> {
         let string = self.string(kind).unwrap();
         let parts = Parts::standalone().unwrap();
-        let made = Kinds::built_in().checker(&string, &parts).await;
+        let made = all_kinds().checker(&string, &parts).await;
         made.unwrap_or_else(|error| panic!("{string}: {error}"))
     }
 }

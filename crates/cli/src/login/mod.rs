@@ -10,7 +10,6 @@ use countersign_responders::answers::{self, Source};
 use countersign_responders::terminal::Terminal;
 use countersign_server::front::http::LoginReply;
 use countersign_server::identity::IdentityView;
-use countersign_server::registry;
 
 use crate::args::LoginArgs;
 use crate::failure::Failure;
@@ -18,7 +17,7 @@ use crate::table::{groups, shown};
 use client::Client;
 
 pub(crate) fn run(args: &LoginArgs) -> Result<(), Failure> {
-    let kinds = registry::built_in();
+    let kinds = crate::kinds();
     if let Some(help) = args.auth.help(&kinds, &Takes::everything())? {
         print!("{help}");
         return Ok(());
