@@ -66,6 +66,8 @@ pub use kind::{Building, CheckerSettings, Form, Kind, KindTaken, Misplaced, read
 pub use parts::Parts;
 pub use secret_file::secret_file;
 pub use span::Span;
+#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+pub(crate) use span::duration;
 pub use takes::Takes;
 
 /// The kinds that a program knows.

@@ -85,6 +85,11 @@ pub(crate) enum Command {
     },
     /// Show recent logins and administrators' acts, newest first
     Audit(AuditArgs),
+    /// Be OpenNebula's driver manager, in the place of its one_auth_mad
+    ///
+    /// oned starts it by AUTH_MAD and talks to its standard input and output. A link to this program that is called
+    /// one_auth_mad does the same.
+    OneAuthMad(OneAuthMadArgs),
     /// Be a driver of OpenNebula's that asks a running server
     ///
     /// Reads the document of a login from standard input and writes the driver's line. A link to this program that is
@@ -96,6 +101,16 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: GenerateCommand,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OneAuthMadArgs {
+    /// Its settings; without it /etc/one/auth/one_auth_mad.toml, or etc/auth/one_auth_mad.toml below $ONE_LOCATION
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// What oned passes, in one argument or in several: --authn DRIVER,… --authz NAME --threads N --timeout SECONDS
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub(crate) arguments: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -76,6 +76,7 @@ fn main() -> ExitCode {
         #[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
         Command::Token { command } => token::run(command),
         Command::Audit(args) => audit::run(args),
+        Command::OneAuthMad(args) => return one::manager::run(&args),
         Command::OneAuthenticate(args) => one::authenticate::run(&args),
         Command::Generate { command } => generate::run(&command),
     };

@@ -14,7 +14,7 @@ use std::time::Duration;
 use countersign::Secret;
 use countersign_wire::one::{
     Authn, CannotCross, DriverAnswer, DriverErrors, DriverInput, Field, Profile, REPLY_LIMIT,
-    STDERR_LIMIT,
+    Reply, ReplyError, STDERR_LIMIT,
 };
 use countersign_worker::{Ended, Job, Launcher, Running};
 use rustix::io::Errno;
@@ -104,25 +104,41 @@ impl Exec {
             ) => return Attempt::refused(format!("cannot ask it: {why}")),
             Err(why) => return failed(Failure::Broken(format!("cannot ask it: {why}"))),
         };
+        let secret = login.secret.expose();
+        let read = |written: &[u8]| DriverAnswer::parse(written, secret).map(|answer| answer.reply);
+        self.ask(&input, secret, read).await
+    }
+
+    /// Asks something else than a login: the document is all of the standard input, and the exit status is the
+    /// answer. What it writes to standard output does not count.
+    pub async fn decide(&self, document: Secret) -> Attempt {
+        self.ask(&DriverInput::Document(document), &[], |_| Ok(None)).await
+    }
+
+    /// `secret` is taken out of what it writes for the log; `read` reads what it wrote when it said yes.
+    async fn ask(
+        &self,
+        input: &DriverInput,
+        secret: &[u8],
+        read: impl FnOnce(&[u8]) -> Result<Option<Reply>, ReplyError>,
+    ) -> Attempt {
         let place = match self.places.enter().await {
             Ok(place) => place,
             Err(failure) => return failed(failure),
         };
         let deadline = Instant::now() + self.settings.limits.time;
-        let mut process = match self.start(&input, place).await {
+        let mut process = match self.start(input, place).await {
             Ok(process) => process,
             Err(why) => return failed(Failure::Broken(why)),
         };
         let ended = timeout_at(deadline, process.ended()).await;
         let Process { output, errors, .. } = &process;
-        let said = DriverErrors::read(self.settings.profile, errors.kept(), login.secret.expose());
+        let said = DriverErrors::read(self.settings.profile, errors.kept(), secret);
         let outcome = match ended {
-            Ok(Ok(Ended::Exited(0))) => {
-                match DriverAnswer::parse(output.kept(), login.secret.expose()) {
-                    Ok(answer) => Outcome::Accepted(answer.reply),
-                    Err(why) => broken(format!("its answer is none: {why}")),
-                }
-            }
+            Ok(Ok(Ended::Exited(0))) => match read(output.kept()) {
+                Ok(reply) => Outcome::Accepted(reply),
+                Err(why) => broken(format!("its answer is none: {why}")),
+            },
             Ok(Ok(Ended::Exited(status))) => {
                 Outcome::Refused(said.reason.unwrap_or_else(|| format!("exit status {status}")))
             }

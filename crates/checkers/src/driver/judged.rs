@@ -16,6 +16,7 @@ use crate::one::{Attempt, Driver, Failure, Login, Outcome, StoredSecrets};
 
 /// Whose account an answer may name.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "kinds", derive(serde::Deserialize), serde(rename_all = "lowercase"))]
 pub enum Account {
     /// Exactly who logs in.
     #[default]

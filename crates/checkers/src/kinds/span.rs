@@ -31,6 +31,12 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+/// For `deserialize_with`: a length of time without its type.
+#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+pub(crate) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    Span::deserialize(deserializer).map(|Span(duration)| duration)
+}
+
 struct Text;
 
 impl Visitor<'_> for Text {

@@ -39,8 +39,10 @@ const LONGEST_TOKEN: usize = 1024;
 
 /// Which tokens count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "kinds", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct CipherOptions {
     /// For how long a token may be good, from now on.
+    #[cfg_attr(feature = "kinds", serde(deserialize_with = "crate::kinds::duration"))]
     pub longest: Duration,
     /// Dangerous: whether the original's tokens count, which anybody who sees one can change, also to another
     /// target where the caller does not know it. An unmodified oned and Sunstone need it.

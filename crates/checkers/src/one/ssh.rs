@@ -36,8 +36,10 @@ const LONGEST_STORED: usize = 16_384;
 
 /// Which tokens count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "kinds", derive(serde::Deserialize), serde(default, deny_unknown_fields))]
 pub struct SshOptions {
     /// For how long a token may be good, from now on.
+    #[cfg_attr(feature = "kinds", serde(deserialize_with = "crate::kinds::duration"))]
     pub longest: Duration,
     /// Whether the original's tokens count. They are signed without a hash, by RSA keys alone.
     pub original: bool,

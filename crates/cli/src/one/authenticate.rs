@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use countersign::{Answers, CredentialKind};
 use countersign_server::front::http::LoginReply;
+use countersign_server::front::one_mad::Location;
 use countersign_server::identity::IdentityView;
 use countersign_wire::one::{
     AuthnDocument, DOCUMENT_LIMIT, DriverName, Gid, GroupEntry, Reply, UserName,
@@ -21,8 +22,8 @@ use crate::login::client::Client;
 use crate::login::denied;
 use crate::table::shown;
 
-/// Where OpenNebula's drivers have their settings.
-const SETTINGS: &str = "/etc/one/auth/countersign.toml";
+/// Among the settings of OpenNebula's drivers.
+const SETTINGS: &str = "countersign.toml";
 /// What OpenNebula calls this driver.
 const DRIVER: &str = "countersign";
 /// What OpenNebula takes for any failure; its own drivers end so.
@@ -62,10 +63,7 @@ impl Default for Settings {
 impl Settings {
     /// Reads a file; the usual one may be missing.
     fn read(named: Option<&Path>) -> Result<Self, Failure> {
-        let usual = one_location().map_or_else(
-            || PathBuf::from(SETTINGS),
-            |location| location.join("etc/auth/countersign.toml"),
-        );
+        let usual = Location::of_environment().settings(SETTINGS);
         let path = named.unwrap_or(&usual);
         let wrong = |why: String| Failure::usage(format!("{}: {why}", path.display()));
         let text = match std::fs::read_to_string(path) {
@@ -77,11 +75,6 @@ impl Settings {
         };
         toml::from_str(&text).map_err(|error| wrong(error.to_string()))
     }
-}
-
-/// Where OpenNebula is, if it is not installed in the system.
-pub(super) fn one_location() -> Option<PathBuf> {
-    std::env::var_os("ONE_LOCATION").filter(|location| !location.is_empty()).map(PathBuf::from)
 }
 
 /// As a driver: nothing in the arguments, everything on standard input.

@@ -1,6 +1,7 @@
 //! OpenNebula: what oned and its driver manager start.
 
 pub(crate) mod authenticate;
+pub(crate) mod manager;
 
 use std::ffi::OsStr;
 use std::path::Path;
@@ -11,6 +12,7 @@ use std::process::ExitCode;
 pub(crate) fn by_name(called: Option<&OsStr>) -> Option<ExitCode> {
     match Path::new(called?).file_name()?.to_str()? {
         "authenticate" => Some(authenticate::run_as_driver()),
+        "one_auth_mad" => Some(manager::run_as_manager()),
         _ => None,
     }
 }

@@ -7,13 +7,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign_checkers::one::{Attempt, Driver, Login, Outcome};
+use countersign_checkers::driver::Belief;
+use countersign_checkers::one::{Attempt, Driver, Failure, Login, Outcome};
 use countersign_checkers::world::SystemWorld;
 use countersign_wire::one::mad::{
     Answer, Authenticate, Authorize, BadRequest, LINE_LIMIT, Line, LineSplitter, Request, Response,
     SecretEncoding, Severity, Verb,
 };
-use countersign_wire::one::{DriverName, ErrorLine};
+use countersign_wire::one::{DriverName, ErrorLine, UserName};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -67,6 +68,15 @@ pub enum Ended {
     Gone,
 }
 
+/// A driver, and what is believed of its answers. oned believes them all.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// Who verifies.
+    pub driver: Arc<dyn Driver>,
+    /// What its answers may say.
+    pub belief: Arc<Belief>,
+}
+
 /// Answers that oned has not read yet, in bytes. Above it nothing more is read from oned, and what has ended waits.
 const OUT_LIMIT: usize = 1024 * 1024;
 
@@ -79,7 +89,7 @@ const READ: usize = 64 * 1024;
 /// The manager.
 #[derive(Debug)]
 pub struct Manager {
-    drivers: HashMap<DriverName, Arc<dyn Driver>>,
+    drivers: HashMap<DriverName, Asked>,
     authorizer: Option<Arc<dyn Authorizer>>,
     encoding: SecretEncoding,
     limits: ManagerLimits,
@@ -105,7 +115,7 @@ struct Running {
 
 impl Manager {
     /// A manager of these drivers, by the names by which oned asks for them.
-    pub fn new(drivers: HashMap<DriverName, Arc<dyn Driver>>, encoding: SecretEncoding) -> Self {
+    pub fn new(drivers: HashMap<DriverName, Asked>, encoding: SecretEncoding) -> Self {
         let world = SystemWorld::new();
         let limits = ManagerLimits::default();
         Self { drivers, authorizer: None, encoding, limits, world, broken: None }
@@ -190,7 +200,7 @@ impl Manager {
         }
     }
 
-    fn driver(&self, name: &DriverName) -> Option<Arc<dyn Driver>> {
+    fn driver(&self, name: &DriverName) -> Option<Asked> {
         self.drivers.get(name).cloned()
     }
 }
@@ -255,20 +265,21 @@ impl<'m> Table<'m> {
         if !self.may_begin(id) {
             return;
         }
-        let driver = match self.room().map(|()| self.manager.driver(&login.driver)) {
-            Ok(Some(driver)) => driver,
-            Ok(None) => {
-                let why = format!("Authentication driver '{}' not available", login.driver);
-                return self.refuse(Verb::Authenticate, id, &why);
-            }
-            Err(why) => return self.refuse(Verb::Authenticate, id, &why),
-        };
+        let Asked { driver, belief } =
+            match self.room().map(|()| self.manager.driver(&login.driver)) {
+                Ok(Some(asked)) => asked,
+                Ok(None) => {
+                    let why = format!("Authentication driver '{}' not available", login.driver);
+                    return self.refuse(Verb::Authenticate, id, &why);
+                }
+                Err(why) => return self.refuse(Verb::Authenticate, id, &why),
+            };
         let now = self.manager.world.unix_ms().0;
         let within = self.manager.limits.answer_within;
         let task = self.tasks.spawn(async move {
             let asked = Login::new(&login.user, login.stored.as_ref(), &login.secret, now);
             match tokio::time::timeout(within, driver.authenticate(asked)).await {
-                Ok(attempt) => Done::Login(attempt),
+                Ok(attempt) => Done::Login(believed(attempt, &belief, &login.user)),
                 Err(_) => Done::Late,
             }
         });
@@ -417,6 +428,17 @@ impl<'m> Table<'m> {
     }
 }
 
+/// The attempt, as far as its answer may say what it says.
+fn believed(attempt: Attempt, belief: &Belief, user: &UserName) -> Attempt {
+    let Outcome::Accepted(reply) = &attempt.outcome else { return attempt };
+    match belief.identity(user, reply.as_ref()) {
+        Ok(_) => attempt,
+        Err(why) => {
+            Attempt { outcome: Outcome::Failed(Failure::Broken(why)), lines: attempt.lines }
+        }
+    }
+}
+
 impl Drop for Table<'_> {
     fn drop(&mut self) {
         self.out.zeroize();
@@ -426,8 +448,9 @@ impl Drop for Table<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use countersign_checkers::one::Failure;
+    use countersign_checkers::driver::Account;
     use countersign_wire::one::Reply;
+    use countersign_wire::one::conf::DriverRules;
     use tokio::io::{AsyncBufReadExt as _, BufReader, DuplexStream, duplex};
     use tokio::sync::{mpsc, oneshot};
 
@@ -456,6 +479,8 @@ mod tests {
                 let lines = vec![line(Some(Severity::Warning), "mind"), line(None, "plain")];
                 let outcome = match login.secret.expose() {
                     b"yes" => Outcome::Accepted(Some(Reply::parse(b"d ada x *100 101").unwrap())),
+                    b"other" => Outcome::Accepted(Some(Reply::parse(b"d eve x 100").unwrap())),
+                    b"root" => Outcome::Accepted(Some(Reply::parse(b"d ada x 0").unwrap())),
                     b"no" => Outcome::Refused("Bad user/password".into()),
                     b"broken" => Outcome::Failed(Failure::Full(3)),
                     b"panic" => panic!("as asked"),
@@ -502,7 +527,11 @@ mod tests {
         fn start(change: impl FnOnce(Manager) -> Manager) -> Self {
             let (dropped, told) = mpsc::unbounded_channel();
             let driver: Arc<dyn Driver> = Arc::new(Obedient { dropped });
-            let drivers = HashMap::from([("d".parse().unwrap(), driver)]);
+            let rules = DriverRules { managed_groups: true, ..DriverRules::default() };
+            let belief =
+                Belief { rules, account: Account::Folded, ..Belief::of("d".parse().unwrap()) };
+            let asked = Asked { driver, belief: Arc::new(belief) };
+            let drivers = HashMap::from([("d".parse().unwrap(), asked)]);
             let manager = change(Manager::new(drivers, SecretEncoding::ByFraming));
             let (to, input) = duplex(4096);
             let (output, from) = duplex(4096);
@@ -578,6 +607,22 @@ mod tests {
             "AUTHENTICATE FAILURE 7 Authentication driver 'e' not available"
         );
         assert_eq!(oned.line().await, "LOG W -1 message ignored: unknown message");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_may_not_be_is_none() {
+        // R8
+        let mut oned = Oned::start(|manager| manager);
+        for (id, secret, why) in [
+            (1, "other", "the answer is about another user, `eve`"),
+            (2, "root", "the answer has the administrators' group, 0"),
+        ] {
+            oned.login(id, secret).await;
+            assert_eq!(oned.line().await, "LOG W -1 mind");
+            assert_eq!(oned.line().await, format!("LOG I {id} plain"));
+            assert_eq!(oned.line().await, format!("LOG E {id} {why}"));
+            assert_eq!(oned.line().await, format!("AUTHENTICATE FAILURE {id} {why}"));
+        }
     }
 
     #[tokio::test(start_paused = true)]

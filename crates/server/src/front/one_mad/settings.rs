@@ -1,0 +1,370 @@
+//! What a site says of its driver manager. Reference: `docs/guide/opennebula.md`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign_checkers::driver::{
+    Account, Belief, Confinement, DriverLimits, Exec, ExecSettings, Launcher, Program,
+};
+use countersign_checkers::kinds::Span;
+use countersign_checkers::one::Driver;
+#[cfg(feature = "one-cipher")]
+use countersign_checkers::one::cipher::{Cipher, CipherOptions};
+#[cfg(feature = "one-ssh")]
+use countersign_checkers::one::ssh::{Ssh, SshOptions};
+use countersign_wire::one::conf::DriverRules;
+use countersign_wire::one::mad::{ManagerArguments, SecretEncoding};
+use countersign_wire::one::{DriverName, Profile};
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::authorize::ExecAuthorizer;
+use super::manager::{Asked, Manager, ManagerLimits};
+use crate::config::ConfigError;
+
+/// The longest that a login may take as a whole: oned waits for 90 seconds.
+const LONGEST: Duration = Duration::from_secs(80);
+
+/// The file, all of it optional.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Settings {
+    /// Which OpenNebula it is. Without it, what `VERSION` in the folder of remotes says.
+    version: Option<Profile>,
+    /// The folder of the drivers' folders.
+    remotes: Option<PathBuf>,
+    /// When each request is answered at the latest.
+    answer_within: Spanned<Span>,
+    /// Requests that wait or run at a time.
+    requests: Spanned<usize>,
+    /// What drivers have in their environment, besides what [`PASSED_ON`] names of ours.
+    environment: BTreeMap<String, String>,
+    /// How much they leave to others, from 0 to 19.
+    nice: Spanned<u8>,
+    /// How executables are run of which nothing else is said.
+    exec: ExecTable,
+    /// `[driver.KIND.NAME]`
+    driver: Drivers,
+}
+
+/// Drivers by their kinds, and by what oned calls them.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Drivers {
+    exec: BTreeMap<DriverName, Spanned<ExecTable>>,
+    #[cfg(feature = "one-ssh")]
+    ssh: BTreeMap<DriverName, Spanned<SshOptions>>,
+    #[cfg(feature = "one-cipher")]
+    server_cipher: BTreeMap<DriverName, Spanned<CipherOptions>>,
+}
+
+/// An executable.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct ExecTable {
+    processes: Option<usize>,
+    queue: Option<usize>,
+    queue_time: Option<Span>,
+    time: Option<Span>,
+    /// Whose account an answer may name.
+    account: Option<Account>,
+    /// Whether it may make somebody an administrator by group 0.
+    oneadmin: Option<bool>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let usual = ManagerLimits::default();
+        Self {
+            version: None,
+            remotes: None,
+            answer_within: Spanned::new(0..0, Span(usual.answer_within)),
+            requests: Spanned::new(0..0, usual.requests),
+            environment: BTreeMap::new(),
+            // As OpenNebula's own manager does.
+            nice: Spanned::new(0..0, 19),
+            exec: ExecTable::default(),
+            driver: Drivers::default(),
+        }
+    }
+}
+
+/// Variables of oned's environment that drivers need and that hold no secrets: where things are, and in which
+/// language Ruby reads text.
+const PASSED_ON: [&str; 12] = [
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "TZ",
+    "ONE_LOCATION",
+    "ONE_XMLRPC",
+    "ONE_AUTH",
+    "RUBYLIB",
+    "GEM_HOME",
+    "GEM_PATH",
+];
+
+/// Where OpenNebula is: all below one folder, or in the system's.
+#[derive(Debug, Clone)]
+pub struct Location(Option<PathBuf>);
+
+impl Location {
+    /// By `ONE_LOCATION`.
+    pub fn of_environment() -> Self {
+        Self(std::env::var_os("ONE_LOCATION").filter(|at| !at.is_empty()).map(PathBuf::from))
+    }
+
+    /// The usual place of a file of settings for drivers.
+    pub fn settings(&self, file: &str) -> PathBuf {
+        match &self.0 {
+            Some(location) => location.join("etc/auth").join(file),
+            None => Path::new("/etc/one/auth").join(file),
+        }
+    }
+
+    /// The folder in which drivers run.
+    fn var(&self) -> PathBuf {
+        self.0.as_ref().map_or_else(|| "/var/lib/one".into(), |location| location.join("var"))
+    }
+
+    fn remotes(&self) -> PathBuf {
+        self.var().join("remotes")
+    }
+}
+
+impl Settings {
+    /// Reads a file. The usual one may be missing; then everything is as usual.
+    pub(super) fn read(named: Option<&Path>, location: &Location) -> Result<Self, ConfigError> {
+        let usual = location.settings("one_auth_mad.toml");
+        let path = named.unwrap_or(&usual);
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Self::default());
+            }
+            Err(error) => {
+                return Err(ConfigError::of_file(path, format!("cannot be read: {error}")));
+            }
+        };
+        Self::parse(&text).map_err(|error| error.in_file(path, &text))
+    }
+
+    fn parse(text: &str) -> Result<Self, ConfigError> {
+        let settings: Self = toml::from_str(text)?;
+        let within = &settings.answer_within;
+        if within.get_ref().0 > LONGEST {
+            let why = "oned gives up after 90 seconds, and then nobody reads the answer";
+            let help = "write at most \"80s\"";
+            return Err(ConfigError::at(within.span(), why).with_help(help));
+        }
+        let requests = &settings.requests;
+        if !(1..=100_000).contains(requests.get_ref()) {
+            let why = "the requests at a time are between 1 and 100000";
+            return Err(ConfigError::at(requests.span(), why));
+        }
+        if *settings.nice.get_ref() > 19 {
+            return Err(ConfigError::at(settings.nice.span(), "`nice` is between 0 and 19"));
+        }
+        settings.driver.each_once()?;
+        Ok(settings)
+    }
+
+    /// The manager that these settings, and oned's arguments, make.
+    ///
+    /// # Errors
+    /// What is missing, and where.
+    pub(super) fn manager(
+        self,
+        arguments: &ManagerArguments,
+        location: &Location,
+        launcher: Program,
+    ) -> Result<Manager, ConfigError> {
+        let remotes = self.remotes.clone().unwrap_or_else(|| location.remotes());
+        let folder = remotes.join("auth");
+        let profile = match self.version {
+            Some(profile) => profile,
+            None => installed_version(&remotes)?.unwrap_or_default(),
+        };
+        let launcher = Arc::new(Launcher::new(launcher, self.confinement(location)));
+        let enabled = match &arguments.authn {
+            Some(named) => named.clone(),
+            None => installed(&folder)?,
+        };
+        let known: BTreeSet<_> = enabled.iter().cloned().collect();
+        let mut drivers = HashMap::new();
+        for name in enabled {
+            let belief = Arc::new(self.belief(&name, &known));
+            let driver: Arc<dyn Driver> = match self.driver.built_in(&name) {
+                Some(driver) => driver,
+                None => {
+                    let settings = ExecSettings {
+                        program: folder.join(name.as_str()).join("authenticate"),
+                        profile,
+                        limits: self.limits(&name, arguments),
+                    };
+                    Arc::new(Exec::new(settings, Arc::clone(&launcher)))
+                }
+            };
+            drivers.insert(name, Asked { driver, belief });
+        }
+        // Where no version is known, both framings are understood.
+        let encoding = match self.version {
+            Some(profile) => profile.into(),
+            None => SecretEncoding::ByFraming,
+        };
+        let limits = ManagerLimits {
+            answer_within: self.answer_within.get_ref().0,
+            requests: *self.requests.get_ref(),
+            ..ManagerLimits::default()
+        };
+        let manager = Manager::new(drivers, encoding).with_limits(limits);
+        Ok(match &arguments.authz {
+            None => manager,
+            Some(name) => {
+                let settings = ExecSettings {
+                    program: folder.join(name.as_str()).join("authorize"),
+                    profile,
+                    limits: self.limits(name, arguments),
+                };
+                manager.with_authorizer(Arc::new(ExecAuthorizer::new(settings, launcher)))
+            }
+        })
+    }
+
+    /// What holds for an executable: its own table, then what is said of all, then oned's arguments, then the usual.
+    fn limits(&self, name: &DriverName, arguments: &ManagerArguments) -> DriverLimits {
+        let tables = || self.tables(name);
+        let usual = DriverLimits::default();
+        let told = arguments.timeout.map(|seconds| Duration::from_secs(seconds.into()));
+        let span =
+            |of: fn(&ExecTable) -> Option<Span>| tables().find_map(of).map(|Span(span)| span);
+        let count = |of: fn(&ExecTable) -> Option<usize>| tables().find_map(of);
+        let threads = arguments.threads.map(usize::from);
+        DriverLimits {
+            processes: count(|table| table.processes).or(threads).unwrap_or(usual.processes),
+            queue: count(|table| table.queue).unwrap_or(usual.queue),
+            // oned is more patient than a mail server, and Ruby slower than a compiled driver.
+            queue_time: span(|table| table.queue_time).unwrap_or(Duration::from_secs(20)),
+            time: span(|table| table.time).or(told).unwrap_or(Duration::from_secs(30)),
+        }
+    }
+
+    /// What is said of an executable, and then of all.
+    fn tables(&self, name: &DriverName) -> impl Iterator<Item = &ExecTable> {
+        let own = self.driver.exec.get(name).map(Spanned::get_ref);
+        own.into_iter().chain([&self.exec])
+    }
+
+    /// An answer may name any driver that is enabled, for `default` is often another name of one, and the account of
+    /// who logs in, as the shipped drivers spell it. Its groups are oned's to believe, but for the administrators'.
+    fn belief(&self, name: &DriverName, enabled: &BTreeSet<DriverName>) -> Belief {
+        let tables = || self.tables(name);
+        Belief {
+            drivers: enabled.clone(),
+            account: tables().find_map(|table| table.account).unwrap_or(Account::Escaped),
+            rules: DriverRules { managed_groups: true, ..DriverRules::default() },
+            oneadmin: tables().find_map(|table| table.oneadmin).unwrap_or(false),
+            ..Belief::of(name.clone())
+        }
+    }
+
+    fn confinement(&self, location: &Location) -> Confinement {
+        let ours = PASSED_ON
+            .iter()
+            .filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+        let mut environment: BTreeMap<OsString, OsString> = ours.collect();
+        environment
+            .extend(self.environment.iter().map(|(name, value)| (name.into(), value.into())));
+        Confinement {
+            environment: environment.into_iter().collect(),
+            directory: location.var(),
+            nice: *self.nice.get_ref(),
+            ..Confinement::default()
+        }
+    }
+}
+
+impl Drivers {
+    /// One that needs no process.
+    fn built_in(&self, name: &DriverName) -> Option<Arc<dyn Driver>> {
+        #[cfg(feature = "one-ssh")]
+        if let Some(options) = self.ssh.get(name) {
+            return Some(Arc::new(Ssh::new(*options.get_ref())));
+        }
+        #[cfg(feature = "one-cipher")]
+        if let Some(options) = self.server_cipher.get(name) {
+            return Some(Arc::new(Cipher::new(*options.get_ref())));
+        }
+        let _ = name;
+        None
+    }
+
+    /// Nothing replaces anything silently.
+    fn each_once(&self) -> Result<(), ConfigError> {
+        let mut seen: BTreeMap<&DriverName, &str> = BTreeMap::new();
+        for (kind, name, place) in self.all() {
+            if let Some(before) = seen.insert(name, kind) {
+                let why = format!("the driver `{name}` is `{before}` already");
+                return Err(ConfigError::at(place, why).with_help("leave one of the tables out"));
+            }
+        }
+        Ok(())
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&'static str, &DriverName, std::ops::Range<usize>)> {
+        fn of<'a, T>(
+            kind: &'static str,
+            tables: &'a BTreeMap<DriverName, Spanned<T>>,
+        ) -> impl Iterator<Item = (&'static str, &'a DriverName, std::ops::Range<usize>)> {
+            tables.iter().map(move |(name, table)| (kind, name, table.span()))
+        }
+        let all = of("exec", &self.exec);
+        #[cfg(feature = "one-ssh")]
+        let all = all.chain(of("ssh", &self.ssh));
+        #[cfg(feature = "one-cipher")]
+        let all = all.chain(of("server_cipher", &self.server_cipher));
+        all
+    }
+}
+
+/// The drivers whose executable is there.
+fn installed(folder: &Path) -> Result<Vec<DriverName>, ConfigError> {
+    let unread = |error: std::io::Error| {
+        ConfigError::general(format!(
+            "the folder of drivers {} cannot be read: {error}; say where it is with `remotes`",
+            folder.display()
+        ))
+    };
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(unread)? {
+        let entry = entry.map_err(unread)?;
+        if !entry.path().join("authenticate").is_file() {
+            continue;
+        }
+        if let Some(name) = entry.file_name().to_str().and_then(|name| name.parse().ok()) {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// What OpenNebula wrote beside its remotes. `None`: it did not.
+fn installed_version(remotes: &Path) -> Result<Option<Profile>, ConfigError> {
+    let path = remotes.join("VERSION");
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(_) => return Ok(None),
+    };
+    text.trim().parse().map(Some).map_err(|error| {
+        ConfigError::general(format!(
+            "{} holds no version of OpenNebula ({error}); say which it is with `version = \"6.8\"`",
+            path.display()
+        ))
+    })
+}
