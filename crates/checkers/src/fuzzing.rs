@@ -19,6 +19,12 @@ pub fn ssh_krl(data: &[u8]) {
     crate::sshkey::fuzz_revoked(data);
 }
 
+/// A token of an OpenNebula user's certificate.
+#[cfg(feature = "one-x509")]
+pub fn one_x509(data: &[u8]) {
+    crate::one::x509::fuzz(data);
+}
+
 /// A token of an OpenNebula server.
 #[cfg(feature = "one-cipher")]
 pub fn one_cipher(data: &[u8]) {

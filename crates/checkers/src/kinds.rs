@@ -44,6 +44,8 @@ mod memory;
 mod one_cipher;
 #[cfg(feature = "one-ssh")]
 mod one_ssh;
+#[cfg(feature = "one-x509")]
+mod one_x509;
 mod parts;
 mod secret_file;
 mod span;
@@ -106,6 +108,7 @@ impl Kinds {
             memory::kind(),
             one_cipher(),
             one_ssh(),
+            one_x509(),
             tables(),
             keys(),
             unix::kind(),
@@ -289,6 +292,15 @@ fn one_ssh() -> Kind {
     return one_ssh::completed(kind);
     #[cfg(not(feature = "one-ssh"))]
     kind.not_built("one-ssh")
+}
+
+fn one_x509() -> Kind {
+    let kind = Kind::new("one-x509", "OpenNebula's users by tokens of their certificates")
+        .proving(&[Mechanism::PASSWORD]);
+    #[cfg(feature = "one-x509")]
+    return one_x509::completed(kind);
+    #[cfg(not(feature = "one-x509"))]
+    kind.not_built("one-x509")
 }
 
 fn tokens() -> Kind {

@@ -24,6 +24,8 @@ pub mod one;
 #[cfg(feature = "outgoing")]
 pub mod outgoing;
 pub mod passwd_file;
+#[cfg(feature = "x509")]
+pub mod pki;
 pub mod pool;
 mod readable;
 #[cfg(feature = "sql")]

@@ -38,3 +38,9 @@ fn one_ssh() {
 fn one_cipher() {
     replay::corpus("one_cipher", fuzzing::one_cipher);
 }
+
+#[cfg(feature = "one-x509")]
+#[test]
+fn one_x509() {
+    replay::corpus("one_x509", fuzzing::one_x509);
+}

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 
 pub(crate) mod factors;
 pub(crate) mod throttle;
-#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+#[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
 pub(crate) mod token;
 
 use self::factors::{AppPasswordCommand, FactorsCommand, OtpArgs, RecoveryArgs};
@@ -78,7 +78,7 @@ pub(crate) enum Command {
         command: ThrottleCommand,
     },
     /// Make a token for OpenNebula's users and servers
-    #[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+    #[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
     Token {
         #[command(subcommand)]
         command: token::TokenCommand,

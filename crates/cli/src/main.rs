@@ -24,7 +24,7 @@ mod serve;
 mod status;
 mod table;
 mod throttle;
-#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+#[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
 mod token;
 mod user;
 
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Reload(args) => status::reload(&args),
         Command::Throttle { command } => throttle::run(command),
-        #[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+        #[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
         Command::Token { command } => token::run(command),
         Command::Audit(args) => audit::run(args),
         Command::OneAuthMad(args) => return one::manager::run(&args),

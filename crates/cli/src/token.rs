@@ -8,6 +8,8 @@ use countersign_wire::one::UserName;
 use crate::args::token::CipherTokenArgs;
 #[cfg(feature = "one-ssh")]
 use crate::args::token::SshTokenArgs;
+#[cfg(feature = "one-x509")]
+use crate::args::token::X509TokenArgs;
 use crate::args::token::{TokenCommand, UntilArgs};
 use crate::failure::Failure;
 
@@ -15,6 +17,8 @@ pub(crate) fn run(command: TokenCommand) -> Result<(), Failure> {
     let token = match command {
         #[cfg(feature = "one-ssh")]
         TokenCommand::Ssh(args) => ssh(&args)?,
+        #[cfg(feature = "one-x509")]
+        TokenCommand::X509(args) => x509(&args)?,
         #[cfg(feature = "one-cipher")]
         TokenCommand::Cipher(args) => cipher(&args)?,
     };
@@ -32,6 +36,21 @@ fn ssh(args: &SshTokenArgs) -> Result<Secret, Failure> {
     }
     countersign_checkers::one::ssh::token(&key, &user, moment(args.until)?)
         .map_err(|error| Failure::refused(error.to_string()))
+}
+
+#[cfg(feature = "one-x509")]
+fn x509(args: &X509TokenArgs) -> Result<Secret, Failure> {
+    use countersign_checkers::one::x509;
+
+    let user = name(&args.user)?;
+    let shown = args.cert.display();
+    let chain = std::fs::read(&args.cert);
+    let chain = chain.map_err(|error| Failure::usage(format!("cannot read {shown}: {error}")))?;
+    let wrong = |error: x509::CannotSign| Failure::usage(format!("{shown}: {error}"));
+    if args.stored {
+        return Ok(Secret::from(x509::stored(&chain).map_err(wrong)?));
+    }
+    x509::token(&key::read(&args.key)?, &chain, &user, moment(args.until)?).map_err(wrong)
 }
 
 #[cfg(feature = "one-cipher")]
@@ -72,13 +91,13 @@ fn moment(until: UntilArgs) -> Result<i64, Failure> {
     }
 }
 
-#[cfg(feature = "one-ssh")]
+#[cfg(any(feature = "one-ssh", feature = "one-x509"))]
 mod key {
     use std::fs::File;
     use std::io::Read as _;
     use std::path::Path;
 
-    use countersign::{Answer, CredentialKind, Question, Round, Secret, Text};
+    use countersign::{Answer, Question, Round, Secret, Text};
     use countersign_checkers::one::signing::{KeyFileError, SigningKey};
     use countersign_responders::terminal::Terminal;
     use zeroize::Zeroizing;
@@ -109,7 +128,6 @@ mod key {
         })?;
         let mut question = Question::password();
         question.prompt = Text::verbatim(format!("Passphrase of {shown}"));
-        debug_assert_eq!(question.kind, CredentialKind::Passphrase);
         let round = Round::of([question]);
         for _ in 0..TRIES {
             let Some(passphrase) = ask(&mut terminal, &round)? else { break };

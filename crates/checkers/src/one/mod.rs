@@ -7,15 +7,19 @@ mod checker;
 pub mod cipher;
 pub mod dummy;
 pub mod plain;
-#[cfg(feature = "one-ssh")]
+#[cfg(any(feature = "one-ssh", feature = "one-x509"))]
 mod recover;
-#[cfg(feature = "one-ssh")]
+#[cfg(feature = "one-x509")]
+pub mod server_x509;
+#[cfg(any(feature = "one-ssh", feature = "one-x509"))]
 pub mod signing;
 #[cfg(feature = "one-ssh")]
 pub mod ssh;
 mod stored;
-#[cfg(any(feature = "one-cipher", feature = "one-ssh"))]
+#[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
 mod validity;
+#[cfg(feature = "one-x509")]
+pub mod x509;
 
 use std::fmt;
 use std::future::Future;
@@ -134,7 +138,7 @@ impl Attempt {
     }
 }
 
-#[cfg(all(test, any(feature = "one-cipher", feature = "one-ssh")))]
+#[cfg(all(test, any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509")))]
 pub(crate) mod tests {
     use std::process::Command;
 

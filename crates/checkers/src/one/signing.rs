@@ -172,6 +172,7 @@ impl std::fmt::Debug for SigningKey {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    #[cfg(feature = "one-ssh")]
     use crate::one::tests::run;
 
     /// A key that is good for nothing but tests: everybody has it.
@@ -181,6 +182,7 @@ pub(crate) mod tests {
         RsaPrivateKey::from_pkcs8_pem(pem).unwrap()
     }
 
+    #[cfg(feature = "one-ssh")]
     #[test]
     fn keys_as_other_programs_write_them() {
         let folder = tempfile::tempdir().unwrap();

@@ -91,6 +91,9 @@ impl Folder {
             "ldap" => "ldap:ldap://localhost/dc=example,dc=org".into(),
             "memory" => "memory:ada:countess".into(),
             "one-cipher" => format!("one-cipher:{}", path("secrets")),
+            "one-x509" => {
+                format!("one-x509:{}?authorities={}", path("keys"), self.0.path().display())
+            }
             "one-ssh" => format!("one-ssh:{}", path("keys")),
             "sql" => {
                 format!(

@@ -13,6 +13,9 @@ pub(crate) enum TokenCommand {
     /// RSA keys make OpenNebula's own tokens; Ed25519 and ECDSA keys make ours.
     #[cfg(feature = "one-ssh")]
     Ssh(SshTokenArgs),
+    /// A token of a certificate's key, as OpenNebula's users log in with by the driver `x509`
+    #[cfg(feature = "one-x509")]
+    X509(X509TokenArgs),
     /// A token of a server that acts for a user, by the secret of the driver `server_cipher`
     #[cfg(feature = "one-cipher")]
     Cipher(CipherTokenArgs),
@@ -29,6 +32,24 @@ pub(crate) struct SshTokenArgs {
     #[command(flatten)]
     pub(crate) until: UntilArgs,
     /// Print what OpenNebula stores for the user (the public key), and no token
+    #[arg(long)]
+    pub(crate) stored: bool,
+}
+
+#[cfg(feature = "one-x509")]
+#[derive(Debug, Args)]
+pub(crate) struct X509TokenArgs {
+    /// The user's name
+    pub(crate) user: String,
+    /// The certificates in PEM: the user's own first, then those between it and the authority
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cert: PathBuf,
+    /// The private key of the first, RSA, in PEM. Asks for its passphrase, if it has one
+    #[arg(long, value_name = "FILE")]
+    pub(crate) key: PathBuf,
+    #[command(flatten)]
+    pub(crate) until: UntilArgs,
+    /// Print what OpenNebula stores for the user (the certificate's name), and no token
     #[arg(long)]
     pub(crate) stored: bool,
 }
