@@ -1,20 +1,24 @@
 //! `[checker.driver.NAME]`: any executable as a checker of passwords, in OpenNebula's way
-//! (`docs/protocols/opennebula.md`).
+//! (`docs/protocols/opennebula.md`), or one that stays (`docs/protocols/driver.md`).
 //!
 //! Drivers are processes of a [`Launcher`], which confines them and ends whatever they leave. [`Exec`] runs one for
-//! each login. How many run at a time, how many logins may wait and how long, and how long a driver may take, is each
+//! each login; [`Persistent`] asks one that stays. How many run at a time, how many logins may wait and how long, and how long a driver may take, is each
 //! driver's own ([`DriverLimits`]): one that hangs delays no other.
 
 mod exec;
 mod judged;
 mod output;
+mod persistent;
 mod places;
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 pub use countersign_worker::{Access, Confinement, Launcher, Launchers, Limits, Program, User};
 pub use exec::{Exec, ExecSettings};
 pub use judged::{Account, Belief, Driven};
+pub use persistent::{Persistent, PersistentChecker, PersistentSettings};
 
 /// How much of a driver there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,4 +44,23 @@ impl Default for DriverLimits {
             time: Duration::from_secs(5),
         }
     }
+}
+
+/// Whether a driver's executable is there.
+///
+/// # Errors
+/// What is wrong with it, and what to do.
+pub fn check(program: &Path) -> Result<(), String> {
+    let path = program.display();
+    if !program.is_absolute() {
+        return Err(format!("{path} is no absolute path"));
+    }
+    let meta = program.metadata().map_err(|error| format!("{path}: {error}"))?;
+    if !meta.is_file() {
+        return Err(format!("{path} is no file"));
+    }
+    if meta.permissions().mode() & 0o111 == 0 {
+        return Err(format!("{path} is not executable; `chmod +x` makes it so"));
+    }
+    Ok(())
 }

@@ -5,7 +5,6 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -69,18 +68,7 @@ impl Exec {
     /// # Errors
     /// What is wrong with it, and what to do.
     pub fn check(&self) -> Result<(), String> {
-        let path = self.settings.program.display();
-        if !self.settings.program.is_absolute() {
-            return Err(format!("{path} is no absolute path"));
-        }
-        let meta = self.settings.program.metadata().map_err(|error| format!("{path}: {error}"))?;
-        if !meta.is_file() {
-            return Err(format!("{path} is no file"));
-        }
-        if meta.permissions().mode() & 0o111 == 0 {
-            return Err(format!("{path} is not executable; `chmod +x` makes it so"));
-        }
-        Ok(())
+        super::check(&self.settings.program)
     }
 
     async fn run(&self, login: Login<'_>) -> Attempt {

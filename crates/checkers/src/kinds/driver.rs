@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::Fault;
+use countersign::{Checker, Fault};
 use countersign_wire::one::conf::{DriverRules, OnedConf, TokenTime};
 use countersign_wire::one::{DriverName, Gid, Profile};
 use serde::Deserialize;
@@ -18,7 +18,7 @@ use toml::Spanned;
 use super::{Building, CheckerSettings, Form, Kind, Misplaced, Parts, SettingsError, Span, read};
 use crate::driver::{
     Access, Account, Belief, Confinement, Driven, DriverLimits, Exec, ExecSettings, Launchers,
-    Limits,
+    Limits, Persistent, PersistentChecker, PersistentSettings, check,
 };
 use crate::one::{StoredFile, StoredSecrets};
 
@@ -36,7 +36,8 @@ pub(super) fn completed(kind: Kind, launchers: Option<Arc<Launchers>>) -> Kind {
          \x20 groups=yes       its groups are the user's, and stars make administrators (no)\n\
          \x20 stored=PATH      what is stored for users, in lines `USER STORED`\n\
          \x20 timeout=TIME     how long a login may take (5s)\n\
-         \x20 processes=N      how many run at a time (15)",
+         \x20 processes=N      how many run at a time (15)\n\
+         \x20 persistent=yes   it stays, and answers many logins in JSON (no)",
     )
     .shown("driver:/var/lib/one/remotes/auth/length/authenticate?groups=yes")
     .from_table(move |value, base| {
@@ -47,7 +48,6 @@ pub(super) fn completed(kind: Kind, launchers: Option<Arc<Launchers>>) -> Kind {
     .from_argument(Form::Required("PATH[?OPTION=VALUE&…]"), move |argument| {
         let place = argument.place();
         let (path, mut given) = argument.split()?;
-        let usual = DriverLimits::default();
         let mut table = Table {
             program: Some(Spanned::new(path.place.clone(), path.text.clone().into())),
             ..Table::default()
@@ -69,7 +69,7 @@ pub(super) fn completed(kind: Kind, launchers: Option<Arc<Launchers>>) -> Kind {
         if let Some(value) = given.take("timeout")? {
             table.timeout = Some(Span::parse(&value.text).map_err(|why| value.refused(why))?);
         }
-        table.processes = given.parsed("processes", "a number of processes")?.or(Some(usual.processes));
+        table.processes = given.parsed("processes", "a number of processes")?;
         given.end()?;
         if path.text.is_empty() {
             let help = "write `driver:/path/to/authenticate`";
@@ -79,6 +79,9 @@ pub(super) fn completed(kind: Kind, launchers: Option<Arc<Launchers>>) -> Kind {
     })
 }
 
+/// Logins at a time of a driver that stays.
+const LOGINS: usize = 100;
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Table {
@@ -86,7 +89,11 @@ struct Table {
     directory: Option<Spanned<PathBuf>>,
     name: Option<Spanned<String>>,
     version: Option<Spanned<String>>,
+    /// Whether it stays: `docs/protocols/driver.md`.
+    #[serde(default)]
+    persistent: bool,
     // How much of it.
+    logins: Option<Spanned<usize>>,
     processes: Option<usize>,
     queue: Option<usize>,
     queue_time: Option<Span>,
@@ -201,11 +208,22 @@ impl Table {
                     .with_help("write it as `oned --version` does, such as \"6.10\"")
             })?,
         };
+        if self.persistent && (self.processes.is_some() || self.version.is_some()) {
+            let message = "a driver that stays is one process, and has no version of OpenNebula";
+            return Err(SettingsError::at(place, message).with_help(
+                "leave out `processes` and `version`; `logins` says how many at a time",
+            ));
+        }
+        if let Some(logins) = self.logins.as_ref().filter(|_| !self.persistent) {
+            return Err(SettingsError::at(logins.span(), "`logins` is for drivers that stay")
+                .with_help("give `processes`, or `persistent = true`"));
+        }
         if let Some(nice) = self.nice.as_ref().filter(|nice| *nice.get_ref() > 19) {
             return Err(SettingsError::at(nice.span(), "`nice` goes from 0 to 19"));
         }
         let limits = self.limits();
         if let Some(files) = &self.files
+            && !self.persistent
             && *files.get_ref() < limits.processes as u64 + 32
         {
             let message = "the launcher has a file open for each process, and a few more";
@@ -234,7 +252,11 @@ impl Table {
         let usual = DriverLimits::default();
         let span = |span: Option<Span>, usual: Duration| span.map_or(usual, |span| span.0);
         DriverLimits {
-            processes: self.processes.unwrap_or(usual.processes).max(1),
+            processes: match self.persistent {
+                true => self.logins.as_ref().map_or(LOGINS, |logins| *logins.get_ref()),
+                false => self.processes.unwrap_or(usual.processes),
+            }
+            .max(1),
             queue: self.queue.unwrap_or(usual.queue),
             queue_time: span(self.queue_time, usual.queue_time),
             time: span(self.timeout, usual.time),
@@ -400,7 +422,7 @@ impl Settings {
         Some(Access { read, write, network: network.unwrap_or(true) })
     }
 
-    async fn driven(&self, name: &str, parts: &Parts) -> Result<Driven, Misplaced> {
+    async fn checker(&self, name: &str, parts: &Parts) -> Result<Arc<dyn Checker>, Misplaced> {
         let Some(launchers) = &self.launchers else {
             let what = "this program starts no drivers: it has no launcher (`Kinds::launched_by`)";
             return Err(Misplaced::at(self.place.clone(), what));
@@ -409,9 +431,7 @@ impl Settings {
         let (program, place) = self.program(&driver);
         let launcher = launchers.confined(&self.confinement(&program)?);
         let limits = self.table.limits();
-        let settings = ExecSettings { program, profile: self.profile, limits };
-        let exec = Exec::new(settings, Arc::clone(&launcher));
-        exec.check().map_err(|why| Misplaced::at(place, why))?;
+        check(&program).map_err(|why| Misplaced::at(place, why))?;
         let belief = self.belief(&driver)?;
         let stored = match &self.table.stored {
             None => None,
@@ -426,13 +446,23 @@ impl Settings {
             place: Some(self.place.clone()),
             fault: Fault::internal(format!("checker `{name}`: {error}")),
         })?;
-        Ok(Driven::new(name, Arc::new(exec), belief, stored, Arc::clone(&parts.world)))
+        if self.table.persistent {
+            let settings = PersistentSettings { program, name: driver, limits };
+            let persistent = Persistent::new(settings, launcher);
+            let ready = persistent.ready().await;
+            ready.map_err(|why| Misplaced::at(self.place.clone(), format!("the driver: {why}")))?;
+            return Ok(Arc::new(PersistentChecker::new(name, persistent, belief, stored)));
+        }
+        let settings = ExecSettings { program, profile: self.profile, limits };
+        let exec = Arc::new(Exec::new(settings, launcher));
+        let driven = Driven::new(name, exec, belief, stored, Arc::clone(&parts.world));
+        Ok(Arc::new(driven.checker()))
     }
 }
 
 impl CheckerSettings for Settings {
     fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
-        Box::pin(async move { Ok(Arc::new(self.driven(name, parts).await?.checker()) as _) })
+        Box::pin(self.checker(name, parts))
     }
 
     fn describe(&self) -> String {
@@ -472,6 +502,8 @@ mod tests {
             ("program = 'a'\ndirectory = 'b'", "leave one out"),
             ("program = 'a'\nversion = 'new'", "as `oned --version` does"),
             ("program = 'a'\nnice = 20", "from 0 to 19"),
+            ("program = 'a'\npersistent = true\nprocesses = 2", "`logins` says how many"),
+            ("program = 'a'\nlogins = 2", "for drivers that stay"),
             ("program = 'a'\nfiles = 40", "at least 47"),
             ("program = 'a'\ngroups = { staff = '100' }", "no number of a group"),
             ("program = 'a'\nname = 'a b'", "is no driver's name"),

@@ -156,3 +156,25 @@ async fn what_cannot_be_is_said_at_its_place() {
     assert!(error.contains("launched_by"), "{error}");
     assert!(Path::new(&path).exists());
 }
+
+#[tokio::test]
+async fn one_that_stays() {
+    let scripts = Scripts::new();
+    let body = "#!/usr/bin/env python3\nimport json, sys\n\
+                def say(**m): print(json.dumps(m), flush=True)\n\
+                for line in sys.stdin:\n    m = json.loads(line)\n    \
+                if m['type'] == 'hello': say(type='hello', version=1)\n    \
+                elif m.get('secret') == 'countess': say(type='accept', id=m['id'], groups=['100'])\n    \
+                else: say(type='refuse', id=m['id'])\n";
+    scripts.write("stays", body);
+    let text = "directory = '.'\npersistent = true\ndriver_managed_groups = true\nlogins = 5";
+    let checker = table(&scripts, "stays", text).await.unwrap();
+    let ada = Identity::named("ada").in_group("100", false);
+    assert_eq!(who(Arc::clone(&checker), "ada", "countess").await, Ok(ada));
+    assert!(who(checker, "ada", "babbage").await.unwrap_err().contains("WrongCredential"));
+    // Seen before anybody logs in.
+    scripts.write("ends", "#!/bin/sh\nexit 3\n");
+    let text = "directory = '.'\npersistent = true";
+    let error = table(&scripts, "ends", text).await.err().unwrap();
+    assert!(error.contains("the driver: ") && error.contains("status 3"), "{error}");
+}

@@ -4,6 +4,7 @@
 mod authors;
 mod hostile;
 mod kind;
+mod persistent;
 mod scripts;
 
 use std::sync::Arc;
