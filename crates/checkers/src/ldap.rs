@@ -21,6 +21,7 @@ mod address;
 mod answer;
 mod connection;
 mod guard;
+mod mapping;
 mod relay;
 mod servers;
 mod template;
@@ -29,6 +30,8 @@ mod verdict;
 use address::Address;
 use answer::{Entry, Found, Outcome};
 use connection::{Broken, Connection, Protection, Search};
+use mapping::Group;
+pub use mapping::GroupRules;
 use servers::{Limits, Purpose, Servers, Work};
 use template::{DnTemplate, FilterTemplate, TemplateError, first_rdn};
 
@@ -167,6 +170,7 @@ pub struct Ldap {
     way: Way,
     name: String,
     groups: GroupsFrom,
+    rules: GroupRules,
     labels: Vec<String>,
     attributes: BTreeMap<String, String>,
     /// What is asked of a person's entry.
@@ -272,11 +276,18 @@ impl Ldap {
             way,
             name: options.name,
             groups: groups_from,
+            rules: GroupRules::default(),
             labels: options.labels,
             attributes: options.attributes,
             wanted,
             deadline: options.deadline,
         })
+    }
+
+    /// The same, with rules for its groups.
+    #[must_use]
+    pub fn with_group_rules(self, rules: GroupRules) -> Self {
+        Self { rules, ..self }
     }
 
     /// The checker of that name over this directory.
@@ -319,7 +330,7 @@ impl Ldap {
             }
             _ => None,
         };
-        self.vouch(name, &entry, groups)
+        self.vouch(name, &entry, groups).await
     }
 
     async fn bind_directly(
@@ -340,7 +351,7 @@ impl Ldap {
             return Err(Fault::internal("a login without an entry"));
         };
         match self.one(found)? {
-            Ok(entry) => self.vouch(self.name_of(&entry, login)?, &entry, groups),
+            Ok(entry) => self.vouch(self.name_of(&entry, login)?, &entry, groups).await,
             Err(_) => Err(Fault::internal(format!(
                 "`{bind_as}` may log in, but not read exactly one entry of its own; permit it to, or \
                  use `bind_dn` and `filter`"
@@ -390,10 +401,20 @@ impl Ldap {
         })
     }
 
-    fn vouch(&self, name: String, entry: &Entry, groups: Option<Found>) -> Result<Verdict, Fault> {
+    async fn vouch(
+        &self,
+        name: String,
+        entry: &Entry,
+        groups: Option<Found>,
+    ) -> Result<Verdict, Fault> {
         let mut identity = Identity::named(name);
-        for group in self.group_names(entry, groups)? {
-            identity = identity.in_group(group, false);
+        let groups = self.groups_of(entry, groups)?;
+        let Some((groups, administers)) = self.rules.apply(groups).await? else {
+            let denial = Denial::new(Reason::NotAllowed);
+            return Ok(Verdict::Not(denial.because("in none of the groups that are mapped")));
+        };
+        for group in groups {
+            identity = identity.in_group(group, administers);
         }
         for label in &self.labels {
             identity.labels.extend(entry.values(label).filter_map(readable).map(str::to_owned));
@@ -406,15 +427,17 @@ impl Ldap {
         Ok(Verdict::Is(Verified::vouch(identity)))
     }
 
-    fn group_names(&self, entry: &Entry, found: Option<Found>) -> Result<Vec<String>, Fault> {
+    fn groups_of(&self, entry: &Entry, found: Option<Found>) -> Result<Vec<Group>, Fault> {
         match &self.groups {
             GroupsFrom::Nowhere => Ok(Vec::new()),
             GroupsFrom::Attribute { attribute, name } => {
                 let dns = entry.values(attribute).filter_map(|dn| std::str::from_utf8(dn).ok());
-                let rdns = dns.filter_map(first_rdn);
-                let named = rdns.filter(|(kind, _)| kind.eq_ignore_ascii_case(name));
-                let usable = named.filter(|(_, value)| readable(value.as_bytes()).is_some());
-                Ok(usable.map(|(_, value)| value).collect())
+                let group = |dn: &str| {
+                    let named = first_rdn(dn).filter(|(kind, _)| kind.eq_ignore_ascii_case(name));
+                    let usable = named.filter(|(_, value)| readable(value.as_bytes()).is_some());
+                    Group { dn: dn.to_owned(), name: usable.map(|(_, value)| value) }
+                };
+                Ok(dns.map(group).collect())
             }
             GroupsFrom::Search { name, .. } => {
                 let found = found.unwrap_or_default();
@@ -424,7 +447,9 @@ impl Ldap {
                         "looking for the user's groups",
                     ));
                 }
-                Ok(found.entries.iter().filter_map(|group| group_name(group, name)).collect())
+                let group =
+                    |group: &Entry| Group { dn: group.dn.clone(), name: group_name(group, name) };
+                Ok(found.entries.iter().map(group).collect())
             }
         }
     }

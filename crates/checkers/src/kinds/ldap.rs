@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::{Building, CheckerSettings, Form, Kind, Misplaced, Parts, Span, read, secret_file};
-use crate::ldap::{Groups, Ldap, LdapOptions, Method, Place, Scope};
+use crate::ldap::{GroupRules, Groups, Ldap, LdapOptions, Method, Place, Scope};
 
 /// The kind, with how it is made.
 pub(super) fn completed(kind: Kind) -> Kind {
@@ -97,6 +97,12 @@ struct GroupsTable {
     attribute: Option<String>,
     #[serde(default = "cn")]
     name: String,
+    /// What they are called here.
+    mapping: Option<PathBuf>,
+    /// The group of whoever would have none.
+    default: Option<String>,
+    /// The entry whose members administer all of their groups.
+    admins: Option<String>,
 }
 
 fn uid() -> String {
@@ -196,6 +202,14 @@ impl LdapSettings {
         }
     }
 
+    fn rules(&self) -> Result<GroupRules, Misplaced> {
+        let Some(groups) = &self.groups else { return Ok(GroupRules::default()) };
+        let GroupsTable { mapping, default, admins, .. } = groups.get_ref();
+        let mapping = mapping.as_ref().map(|path| self.below.join(path));
+        GroupRules::new(mapping, default.clone(), admins.as_deref())
+            .map_err(|fault| Misplaced { place: Some(groups.span()), fault })
+    }
+
     /// Where a setting is.
     fn span(&self, key: &str) -> Option<Range<usize>> {
         match key {
@@ -217,7 +231,7 @@ impl CheckerSettings for LdapSettings {
                 place: self.span(error.key),
                 fault: Fault::internal(error.to_string()),
             })?;
-            Ok(Arc::new(ldap.checker(name)) as _)
+            Ok(Arc::new(ldap.with_group_rules(self.rules()?).checker(name)) as _)
         })
     }
 

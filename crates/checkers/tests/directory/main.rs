@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use countersign::{Answers, FaultKind, PasswordStore, Reason, Secret, Verdict};
-use countersign_checkers::ldap::{Groups, Ldap, LdapOptions, Method, Place, Scope};
+use countersign_checkers::ldap::{GroupRules, Groups, Ldap, LdapOptions, Method, Place, Scope};
 use countersign_interop::{Certificate, Outcome, Slapd, Trouble};
 use countersign_testkit::{Fixture, Proof, conforms_async};
 
@@ -236,6 +236,36 @@ async fn who_is_in_the_directory_gets_in_with_all_that_it_tells() {
     }
     let ldap = Ldap::new(options(&[slapd.url()])).unwrap();
     assert_eq!(name(login(&ldap, "ada@example", "right").await), "ada");
+}
+
+/// OpenNebula's mapping file, its default, and its administrators' group.
+#[tokio::test]
+async fn groups_are_mapped() {
+    let Some(slapd) = server("groups_are_mapped", Slapd::start(LDIF, None)) else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("groups.yaml");
+    let groups = async |mapping: &str, default: Option<&str>, admins: Option<&str>| {
+        std::fs::write(&path, mapping).unwrap();
+        let default = default.map(str::to_owned);
+        let rules = GroupRules::new(Some(path.clone()), default, admins).unwrap();
+        // The first server cannot be reached: the next one of the group decides.
+        let servers = vec!["ldap://127.0.0.1:1".to_owned(), slapd.url()];
+        let ldap = Ldap::new(options(&servers)).unwrap().with_group_rules(rules);
+        match login(&ldap, "ada", "right").await {
+            Ok(Verdict::Is(who)) => Ok(who.groups.clone().into_iter().collect::<Vec<_>>()),
+            other => Err(reason(other)),
+        }
+    };
+    let all = "CN=Staff, dc=example: 100\n'cn=ops,dc=example': '101'\n";
+    let both = groups(all, None, None).await.unwrap();
+    let names: Vec<_> = both.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["100", "101"]);
+    let one = groups("cn=staff,dc=example: 100\n", None, Some("cn=ops,dc=example")).await.unwrap();
+    assert_eq!(one.len(), 1);
+    assert_ne!(one[0].1, both[0].1, "a member of the administrators' group administers");
+    assert_eq!(groups("cn=other,dc=example: 5\n", None, None).await, Err(Reason::NotAllowed));
+    let default = groups("cn=other,dc=example: 5\n", Some("1"), None).await.unwrap();
+    assert_eq!(default[0].0, "1");
 }
 
 #[tokio::test]
