@@ -68,7 +68,7 @@ struct ExecTable {
     processes: Option<usize>,
     queue: Option<usize>,
     queue_time: Option<Span>,
-    time: Option<Span>,
+    timeout: Option<Span>,
     /// Whose account an answer may name.
     account: Option<Account>,
     /// Whether it may make somebody an administrator by group 0.
@@ -250,7 +250,7 @@ impl Settings {
             queue: count(|table| table.queue).unwrap_or(usual.queue),
             // oned is more patient than a mail server, and Ruby slower than a compiled driver.
             queue_time: span(|table| table.queue_time).unwrap_or(Duration::from_secs(20)),
-            time: span(|table| table.time).or(told).unwrap_or(Duration::from_secs(30)),
+            time: span(|table| table.timeout).or(told).unwrap_or(Duration::from_secs(30)),
         }
     }
 
@@ -367,4 +367,82 @@ fn installed_version(remotes: &Path) -> Result<Option<Profile>, ConfigError> {
             path.display()
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_of_the_guide() {
+        let guide = include_str!("../../../../../docs/guide/opennebula.md");
+        let mut blocks = guide.split("```toml one_auth_mad\n").skip(1);
+        let text = blocks.next().and_then(|rest| rest.split("```").next()).unwrap();
+        // A build without built-in drivers says so.
+        if cfg!(not(all(feature = "one-ssh", feature = "one-cipher"))) {
+            assert!(Settings::parse(text).is_err());
+            return;
+        }
+        let settings = Settings::parse(text).unwrap();
+        assert_eq!(settings.version, Some(Profile::V6_4));
+        let limits = |name: &str, arguments: &[&str]| {
+            let arguments = ManagerArguments::parse(arguments.iter().copied()).unwrap();
+            settings.limits(&name.parse().unwrap(), &arguments)
+        };
+        // What is said of all is what holds without it.
+        let usual = Settings::default().limits(&"x".parse().unwrap(), &ManagerArguments::default());
+        assert_eq!(limits("x", &[]), usual);
+        assert_eq!(limits("ldap", &["-t 7 -w 9"]).processes, 4);
+    }
+
+    #[test]
+    fn what_a_wrapper_passes_counts_where_nothing_else_is_said() {
+        let settings = Settings::parse("[driver.exec.a]\ntimeout = \"1s\"\n").unwrap();
+        let arguments = ManagerArguments::parse(["-t 7 -w 9"]).unwrap();
+        let limits = settings.limits(&"a".parse().unwrap(), &arguments);
+        assert_eq!((limits.processes, limits.time), (7, Duration::from_secs(1)));
+        let limits = settings.limits(&"b".parse().unwrap(), &arguments);
+        assert_eq!((limits.processes, limits.time), (7, Duration::from_secs(9)));
+    }
+
+    #[test]
+    fn errors_have_a_place() {
+        for (text, why) in [
+            ("requests = 0\n", "between 1 and 100000"),
+            ("nice = 20\n", "between 0 and 19"),
+            ("answer_within = \"81s\"\n", "oned gives up after 90 seconds"),
+            ("[exec]\naccount = \"some\"\n", "unknown variant `some`"),
+            ("[driver.exce.a]\n", "exce"),
+        ] {
+            let error = Settings::parse(text).map(drop).unwrap_err();
+            let error = error.in_file(Path::new("one_auth_mad.toml"), text).to_string();
+            assert!(error.contains(why) && error.contains("one_auth_mad.toml:"), "{error}");
+        }
+        #[cfg(feature = "one-ssh")]
+        {
+            let error = Settings::parse("[driver.exec.a]\n[driver.ssh.a]\n").map(drop).unwrap_err();
+            assert!(error.to_string().contains("the driver `a` is `exec` already"), "{error}");
+        }
+    }
+
+    #[test]
+    fn places_of_an_installation() {
+        let folder = tempfile::tempdir().unwrap();
+        let location = Location(Some(folder.path().to_owned()));
+        assert_eq!(location.settings("x.toml"), folder.path().join("etc/auth/x.toml"));
+        assert_eq!(Location(None).settings("x.toml"), Path::new("/etc/one/auth/x.toml"));
+        // Nothing is said, and nothing is there to be read.
+        Settings::read(None, &location).unwrap();
+        let named = folder.path().join("mine.toml");
+        let error = Settings::read(Some(&named), &location).map(drop).unwrap_err().to_string();
+        assert!(error.contains("mine.toml cannot be read"), "{error}");
+        let error = installed(&folder.path().join("none")).unwrap_err().to_string();
+        assert!(error.contains("say where it is with `remotes`"), "{error}");
+        assert_eq!(installed_version(folder.path()).unwrap(), None);
+        std::fs::write(folder.path().join("VERSION"), "6.8.3\n").unwrap();
+        assert_eq!(installed_version(folder.path()).unwrap(), Some(Profile::V6_4));
+        std::fs::write(folder.path().join("VERSION"), "new\n").unwrap();
+        let error = installed_version(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("VERSION holds no version of OpenNebula"), "{error}");
+    }
 }

@@ -37,7 +37,7 @@ fn hangs(stage: &Stage) -> Outcome {
     site.driver("hang", HANG)?;
     site.driver("fine", FINE)?;
     site.settings(
-        "[driver.exec.hang]\nprocesses = 15\ntime = \"3s\"\nqueue = 50\nqueue_time = \"1s\"\n",
+        "[driver.exec.hang]\nprocesses = 15\ntimeout = \"3s\"\nqueue = 50\nqueue_time = \"1s\"\n",
     )?;
     let mut oned = site.oned("--authn hang,fine")?;
     let begun = Instant::now();
