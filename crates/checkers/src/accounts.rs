@@ -1,5 +1,6 @@
 //! `[checker.accounts.NAME]`: the accounts in the store.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -29,7 +30,7 @@ use self::uses::Uses;
 #[cfg(feature = "passkeys")]
 use crate::factors::Passkeys;
 use crate::factors::{self, Factors};
-use crate::hash::{Accept, Hash, HashError, Recipe};
+use crate::hash::{self, Accept, Hash, HashError, Recipe};
 use crate::pool::{HashPool, Match, PoolError};
 
 /// How often a login begins anew because the account was changed while it hashed.
@@ -258,7 +259,7 @@ impl PasswordExchange {
             shared.spend(login, &password, scene).await?;
             return Ok(Step::deny(Reason::UnknownUser));
         };
-        if let Some(driver) = &account.driver {
+        if let Some(driver) = account.driven_by() {
             // Not known here, so that a checker that asks the driver is asked next.
             shared.spend(login, &password, scene).await?;
             let detail = format!("the driver `{driver}` vouches for this account");
@@ -289,7 +290,7 @@ impl PasswordExchange {
                 let detail = "the account was removed during this login";
                 return Ok(Step::Deny(Denial::new(Reason::WrongCredential).because(detail)));
             };
-            let same = current.id == account.id && current.driver.is_none();
+            let same = current.id == account.id && current.driven_by().is_none();
             let same = same
                 && current.credentials.iter().any(|now| {
                     now.id == credential.id && now.data == credential.data && counts(now, scene)
@@ -410,9 +411,9 @@ impl Shared {
             if !counts(credential, scene) {
                 continue;
             }
-            let text = credential.data.to_str().unwrap_or_default();
+            let text = readable(account, credential);
             compared = true;
-            let found = self.pool.verify_text(name, text, &self.accept, password).await;
+            let found = self.pool.verify_text(name, &text, &self.accept, password).await;
             match found {
                 Ok(Match::No) => {}
                 Ok(found) => return Ok(Some((credential.clone(), found))),
@@ -454,8 +455,8 @@ impl Shared {
         if self.pool.waiting() > LEISURE {
             return;
         }
-        let text = credential.data.to_str().unwrap_or_default();
-        let Ok(hash) = Hash::parse(text, &self.accept) else { return };
+        let text = readable(account, credential);
+        let Ok(hash) = Hash::parse(&text, &self.accept) else { return };
         if hash.outdated(&self.recipe) {
             return self.rehash(credential, password, &account.name);
         }
@@ -544,6 +545,14 @@ fn counts(credential: &Credential, scene: &Scene<'_>) -> bool {
             name => *name == *scene.peer.service,
         });
     here && !expired
+}
+
+/// A stored hash as [`Hash::parse`] reads it. What OpenNebula stores names no scheme, so it counts only where the
+/// account says that it came from there.
+fn readable<'a>(account: &Account, credential: &'a Credential) -> Cow<'a, str> {
+    let text = credential.data.to_str().unwrap_or_default();
+    let bare = account.driver.as_deref() == Some(Account::CORE);
+    bare.then(|| hash::of_opennebula(text)).flatten().map_or(Cow::Borrowed(text), Cow::Owned)
 }
 
 /// Why an account lets nobody in, if it does not.

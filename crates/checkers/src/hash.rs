@@ -211,6 +211,20 @@ fn split<'a>(text: &'a str, accept: &Accept) -> Result<(Scheme, Encoding, &'a st
     Ok((scheme, Encoding::Native, text))
 }
 
+/// A password's hash as OpenNebula's `core` stores it, as a text that names its scheme: hexadecimal digits alone,
+/// 64 of an unsalted SHA-256, or 40 of an unsalted SHA-1 up to its version 5.8. Nothing: it is none.
+///
+/// For accounts that are known to come from there, and nowhere else: a password in clear text may look the same.
+pub fn of_opennebula(text: &str) -> Option<String> {
+    let scheme = match text.len() {
+        40 => "SHA",
+        64 => "SHA256",
+        _ => return None,
+    };
+    let digits = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits.then(|| format!("{{{scheme}.hex}}{text}"))
+}
+
 /// The system's libraries that compute hashes here, such as `libsodium 1.0.18, libxcrypt`, or `none`. Opens
 /// them if nobody has yet, which takes some milliseconds.
 pub fn libraries() -> String {
@@ -254,6 +268,24 @@ pub(crate) mod tests {
         Recipe::SaltedSha256,
         Recipe::SaltedSha512,
     ];
+
+    /// `printf ada | sha256sum`, and `sha1sum`.
+    #[test]
+    fn opennebula_stores_digits_alone() {
+        for text in [
+            "fdee430d40bd57deeac186cd9790033d0f06f909a8806e7ce6e717ab7c7d5029",
+            "e4ea294c062c525643df036a35ca579b905fa400",
+        ] {
+            let text = of_opennebula(text).unwrap();
+            let hash = Hash::parse(&text, &Accept::default()).unwrap();
+            assert!(hash.verify(&Secret::from("ada")) && !hash.verify(&Secret::from("Ada")));
+        }
+        let long = "0".repeat(65);
+        for text in ["", "ada", "{SHA256}x", &long, &long[..63], &"g".repeat(64), &"é".repeat(20)]
+        {
+            assert_eq!(of_opennebula(text), None, "{text}");
+        }
+    }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(48))]

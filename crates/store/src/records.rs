@@ -34,6 +34,15 @@ pub struct Account {
 }
 
 impl Account {
+    /// What [`Account::driver`] is in a store that came from OpenNebula, for accounts whose own credentials
+    /// count: it says no more than no driver at all.
+    pub const CORE: &'static str = "core";
+
+    /// The driver that vouches for this account, unless that is its own credentials.
+    pub fn driven_by(&self) -> Option<&str> {
+        self.driver.as_deref().filter(|driver| *driver != Self::CORE)
+    }
+
     /// The credentials of one kind, oldest first.
     pub fn credentials_of(&self, kind: &CredentialType) -> impl Iterator<Item = &Credential> {
         self.credentials.iter().filter(move |c| c.kind == *kind)

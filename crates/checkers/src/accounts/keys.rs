@@ -131,7 +131,7 @@ impl Directory for Keys {
     async fn find(&self, login: &str) -> Result<Verdict, Fault> {
         let found = self.0.store.account(login).await.map_err(store_fault)?;
         match found {
-            Some(account) if account.driver.is_some() => Ok(Verdict::UNKNOWN),
+            Some(account) if account.driven_by().is_some() => Ok(Verdict::UNKNOWN),
             Some(account) if account.must_change => {
                 let detail = "the password must be changed, which cannot be asked for here";
                 Ok(Verdict::Not(Denial::new(Reason::ChangeNeeded).because(detail)))
@@ -149,7 +149,7 @@ impl ScramStore for Keys {
             let mut passwords = account.credentials_of(&CredentialType::Password);
             passwords.any(|password| password.scope.is_none() && password.expires.is_none())
         };
-        let found = found.filter(|account| account.driver.is_none() && has_password(account));
+        let found = found.filter(|account| account.driven_by().is_none() && has_password(account));
         let Some(account) = found else { return Ok(None) };
         let wanted = ScramHash::from_name(hash);
         let kept = account.credentials_of(&CredentialType::Scram);

@@ -304,3 +304,38 @@ async fn after_a_rehash_the_new_hash_is_verified_once() {
     assert_eq!(stage.shared.pool.computed(), before + 2);
     assert!(stage.shared.rehashing().is_empty());
 }
+
+/// What OpenNebula stored counts where the account says that it is from there, and is replaced.
+#[tokio::test]
+async fn what_opennebula_stored_counts_once() {
+    let stage = Stage::new(NEW).await;
+    let (shared, accounts) = (&stage.shared, &stage.accounts);
+    let login = |password: &'static str| async move {
+        let (world, peer) = (StillWorld::default(), Peer::new("imap", KindSet::all()));
+        let scene = Scene::of(&peer, &world);
+        let mut exchange = accounts.begin("password", &scene).unwrap();
+        let _ = exchange.step(Answers::new(), &scene).await.unwrap();
+        let answers = Answers::new().with("username", "ada").with("password", password);
+        exchange.step(answers, &scene).await
+    };
+    // sha256sum and sha1sum of `two`
+    for stored in [
+        "3fc4ccfe745870e2c0d99f71f30ff0656c8dedd41cc1d7d3d376b0dbe685e2f3",
+        "ad782ecdac770fc6eb9a62e44f90873fb97fb26b",
+    ] {
+        shared.store.set_password("ada", &Secret::from(stored), false, 0).await.unwrap();
+        let driver = |name: Option<&str>| AccountUpdate {
+            driver: Some(name.map(str::to_owned)),
+            ..AccountUpdate::default()
+        };
+        shared.store.update_account("ada", &driver(None)).await.unwrap();
+        assert!(login("two").await.is_err(), "no scheme, and no word of where it is from");
+        shared.store.update_account("ada", &driver(Some("core"))).await.unwrap();
+        refused(login("one").await.unwrap(), Reason::WrongCredential, "");
+        refused(login(stored).await.unwrap(), Reason::WrongCredential, "");
+        assert!(matches!(login("two").await.unwrap(), Step::Grant(_)));
+        until(|| shared.rehashing().is_empty()).await;
+        assert!(stage.stored().await.to_str().unwrap().starts_with("{ARGON2ID}"));
+        assert!(matches!(login("two").await.unwrap(), Step::Grant(_)));
+    }
+}

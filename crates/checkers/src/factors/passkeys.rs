@@ -330,7 +330,7 @@ impl Factors {
 
 /// Why a proof of ours alone is not enough for this account.
 fn needs_another(account: &Account) -> Option<Denial> {
-    if let Some(driver) = &account.driver {
+    if let Some(driver) = account.driven_by() {
         let why = format!("the driver `{driver}` vouches for this account, and was not asked");
         return Some(Denial::new(Reason::NotAllowed).because(why));
     }

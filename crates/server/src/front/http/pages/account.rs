@@ -102,11 +102,11 @@ impl Holder {
         let account = engine.store.account(subject).await.map_err(broken)?;
         // Somebody else may have vouched for the same name: then the account is another's.
         let checker = live.login.checker.as_deref().unwrap_or_default();
-        let account = account.filter(|account| match &account.driver {
+        let account = account.filter(|account| match account.driven_by() {
             None => checker.starts_with("accounts."),
             Some(driver) => checker == driver || checker.starts_with(&format!("{driver}.")),
         });
-        let has_password = account.as_ref().is_some_and(|account| account.driver.is_none());
+        let has_password = account.as_ref().is_some_and(|account| account.driven_by().is_none());
         let admin = visit.app.options.admin.as_ref();
         let own = account.and_then(|_| Some(admin?.own(subject)));
         let age = now.saturating_sub(live.record.created);
