@@ -33,6 +33,8 @@ pub mod sql;
 #[cfg(feature = "sshkey")]
 pub mod sshkey;
 pub mod unix;
+#[cfg(feature = "one")]
+pub mod userpool;
 mod watched;
 pub mod world;
 
