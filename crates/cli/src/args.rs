@@ -13,9 +13,11 @@ pub(crate) mod factors;
 pub(crate) mod throttle;
 #[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
 pub(crate) mod token;
+pub(crate) mod user_token;
 
 use self::factors::{AppPasswordCommand, FactorsCommand, OtpArgs, RecoveryArgs};
 use self::throttle::ThrottleCommand;
+use self::user_token::TokenCommand as UserTokenCommand;
 use crate::moment::{Ahead, Since};
 
 /// Pluggable authentication for servers.
@@ -198,6 +200,15 @@ pub(crate) enum UserCommand {
         #[command(subcommand)]
         command: AppPasswordCommand,
     },
+    /// Administer login tokens, which stand for a user's password for a while
+    ///
+    /// They count at the checkers that `[pool]` of the configuration names.
+    Token {
+        #[command(subcommand)]
+        command: UserTokenCommand,
+    },
+    /// Store what a user's driver compares with, from standard input: a public key, a certificate's subject
+    DriverData(NameArgs),
     /// List, remove and reset a user's second factors
     Factors {
         #[command(subcommand)]

@@ -179,8 +179,8 @@ pub(crate) async fn build(place: &Place) -> Result<Built, Failure> {
         Some(store) => store,
         None => Store::open(folder.path().join("accounts.db"), OpenOptions::create()).await?,
     };
-    let mut parts = place.config.parts(hasher()?, Arc::new(SystemWorld::new()))?;
-    parts.store = Some(store.clone());
+    let world = Arc::new(SystemWorld::new());
+    let parts = place.config.parts(Some(store.clone()), hasher()?, world)?;
     let mut built = Vec::new();
     for (name, settings) in &place.config.checkers {
         let checker = place.config.build(name, &**settings, &parts).await;

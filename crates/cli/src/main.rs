@@ -27,6 +27,7 @@ mod throttle;
 #[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
 mod token;
 mod user;
+mod user_token;
 
 use std::process::ExitCode;
 

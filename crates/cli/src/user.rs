@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::moment::now;
 use crate::place::{Place, block_on};
 use crate::table::{groups, or_dash, print, print_json, shown, table, when};
+use crate::user_token;
 
 pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
     match command {
@@ -29,6 +30,8 @@ pub(crate) fn run(command: UserCommand) -> Result<(), Failure> {
         UserCommand::Otp(args) => factors::otp(&args),
         UserCommand::Recovery(args) => factors::recovery(&args),
         UserCommand::AppPassword { command } => factors::app_password(command),
+        UserCommand::Token { command } => user_token::run(command),
+        UserCommand::DriverData(args) => user_token::driver_data(&args),
         UserCommand::Factors { command } => factors::factors(command),
     }
 }

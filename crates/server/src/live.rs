@@ -248,6 +248,7 @@ fn sections(config: &Config) -> Sections {
         ("accounts", format!("{:?}", config.accounts), Change::Reload),
         ("log.level", format!("{:?}", config.log.level), Change::Reload),
         ("checkers", format!("{:?}", config.checkers), Change::Reload),
+        ("pool", format!("{:?}", config.pool), Change::Reload),
         ("policy", format!("{:?} {:?}", config.order, config.policy), Change::Reload),
     ]
 }

@@ -389,8 +389,7 @@ async fn portal_of(
     world: SystemWorld,
 ) -> Result<Portal<ServerRealm>, StartError> {
     let lifetime = i64::try_from(config.sessions.lifetime.0.as_secs()).unwrap_or(i64::MAX);
-    let mut parts = config.parts(Arc::clone(pool), Arc::new(world))?;
-    parts.store = Some(store.clone());
+    let parts = config.parts(Some(store.clone()), Arc::clone(pool), Arc::new(world))?;
     let realm = ServerRealm::new(store.clone(), world, lifetime);
     for (name, why) in &config.dangers {
         tracing::warn!("{name}: {why}");

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use countersign::Fault;
 use serde::Deserialize;
 
 use super::{Building, CheckerSettings, Form, Kind, Parts, Span, read};
@@ -26,7 +27,8 @@ pub(super) fn completed(kind: Kind) -> Kind {
     .shown("one-cipher:/etc/countersign/one-secrets")
     .from_table(|value, base| {
         let settings: OneCipherSettings = read(value)?;
-        Ok(Box::new(OneCipherSettings { secrets: base.join(&settings.secrets), ..settings }))
+        let secrets = settings.secrets.as_ref().map(|file| base.join(file));
+        Ok(Box::new(OneCipherSettings { secrets, ..settings }))
     })
     .from_argument(Form::Required("PATH[?OPTION=VALUE&…]"), |argument| {
         let (path, mut given) = argument.split()?;
@@ -39,31 +41,42 @@ pub(super) fn completed(kind: Kind) -> Kind {
         };
         let legacy = given.flag("legacy", false)?;
         given.end()?;
-        Ok(Box::new(OneCipherSettings { secrets: path.text.into(), longest, legacy }))
+        Ok(Box::new(OneCipherSettings { secrets: Some(path.text.into()), longest, legacy }))
     })
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OneCipherSettings {
-    secrets: PathBuf,
+    /// None where the user pool has the checker, and knows what is stored.
+    secrets: Option<PathBuf>,
     longest: Option<Span>,
     #[serde(default)]
     legacy: bool,
 }
 
 impl CheckerSettings for OneCipherSettings {
-    fn build<'a>(&'a self, name: &'a str, _: &'a Parts) -> Building<'a> {
+    fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
         Box::pin(async move {
             let usual = CipherOptions::default();
             let longest = self.longest.map_or(usual.longest, |Span(longest)| longest);
             let driver = Cipher::new(CipherOptions { longest, legacy: self.legacy });
-            let stored = StoredFile::open_secret(&self.secrets)?;
+            if let Some(pooled) = parts.pooled(name, Arc::new(driver))? {
+                return Ok(pooled);
+            }
+            let Some(secrets) = &self.secrets else {
+                let why =
+                    format!("`{name}` has no file of `secrets`, and `[pool]` does not name it");
+                return Err(Fault::internal(why).into());
+            };
+            let stored = StoredFile::open_secret(secrets)?;
             Ok(Arc::new(DriverChecker::of_servers(name, driver, stored)) as _)
         })
     }
 
     fn describe(&self) -> String {
-        format!("OpenNebula's servers by tokens of the secrets in {}", self.secrets.display())
+        let secrets = self.secrets.as_ref();
+        let place = secrets.map_or("accounts".into(), |secrets| secrets.to_string_lossy());
+        format!("OpenNebula's servers by tokens of the secrets in {place}")
     }
 }

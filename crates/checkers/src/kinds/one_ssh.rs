@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use countersign::Fault;
 use serde::Deserialize;
 
 use super::{Building, CheckerSettings, Form, Kind, Parts, Span, read};
@@ -25,7 +26,8 @@ pub(super) fn completed(kind: Kind) -> Kind {
     .shown("one-ssh:/etc/countersign/one-keys")
     .from_table(|value, base| {
         let settings: OneSshSettings = read(value)?;
-        Ok(Box::new(OneSshSettings { keys: base.join(&settings.keys), ..settings }))
+        let keys = settings.keys.as_ref().map(|file| base.join(file));
+        Ok(Box::new(OneSshSettings { keys, ..settings }))
     })
     .from_argument(Form::Required("PATH[?OPTION=VALUE&…]"), |argument| {
         let (path, mut given) = argument.split()?;
@@ -38,14 +40,15 @@ pub(super) fn completed(kind: Kind) -> Kind {
         };
         let original = given.flag("original", true)?;
         given.end()?;
-        Ok(Box::new(OneSshSettings { keys: path.text.into(), longest, original }))
+        Ok(Box::new(OneSshSettings { keys: Some(path.text.into()), longest, original }))
     })
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OneSshSettings {
-    keys: PathBuf,
+    /// None where the user pool has the checker, and knows what is stored.
+    keys: Option<PathBuf>,
     longest: Option<Span>,
     #[serde(default = "yes")]
     original: bool,
@@ -56,17 +59,25 @@ fn yes() -> bool {
 }
 
 impl CheckerSettings for OneSshSettings {
-    fn build<'a>(&'a self, name: &'a str, _: &'a Parts) -> Building<'a> {
+    fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
         Box::pin(async move {
             let usual = SshOptions::default();
             let longest = self.longest.map_or(usual.longest, |Span(longest)| longest);
             let driver = Ssh::new(SshOptions { longest, original: self.original });
-            let stored = StoredFile::open(&self.keys)?;
+            if let Some(pooled) = parts.pooled(name, Arc::new(driver))? {
+                return Ok(pooled);
+            }
+            let Some(keys) = &self.keys else {
+                let why = format!("`{name}` has no file of `keys`, and `[pool]` does not name it");
+                return Err(Fault::internal(why).into());
+            };
+            let stored = StoredFile::open(keys)?;
             Ok(Arc::new(DriverChecker::new(name, driver, stored)) as _)
         })
     }
 
     fn describe(&self) -> String {
-        format!("OpenNebula's users by tokens of the SSH keys in {}", self.keys.display())
+        let place = self.keys.as_ref().map_or("accounts".into(), |keys| keys.to_string_lossy());
+        format!("OpenNebula's users by tokens of the SSH keys in {place}")
     }
 }

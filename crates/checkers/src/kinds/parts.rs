@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+#[cfg(feature = "one")]
+use countersign::Checker;
 use countersign::{Fault, World};
 use countersign_store::Store;
 
@@ -9,7 +11,11 @@ use crate::accounts::KeptKeys;
 #[cfg(feature = "passkeys")]
 use crate::factors::Passkeys;
 use crate::hash::Recipe;
+#[cfg(feature = "one")]
+use crate::one::Driver;
 use crate::pool::{HashPool, PoolOptions};
+#[cfg(feature = "one")]
+use crate::userpool::UserPool;
 use crate::world::SystemWorld;
 
 /// What checkers are made of.
@@ -26,6 +32,9 @@ pub struct Parts {
     pub recipe: Recipe,
     /// Which keys for SCRAM are kept of passwords of accounts.
     pub kept_keys: KeptKeys,
+    /// The rules for accounts, where the program has some.
+    #[cfg(feature = "one")]
+    pub user_pool: Option<Arc<UserPool>>,
     /// The site's passkeys, if it has some.
     #[cfg(feature = "passkeys")]
     pub passkeys: Option<Passkeys>,
@@ -40,8 +49,28 @@ impl Parts {
             world,
             recipe: Recipe::default(),
             kept_keys: KeptKeys::default(),
+            #[cfg(feature = "one")]
+            user_pool: None,
             #[cfg(feature = "passkeys")]
             passkeys: None,
+        }
+    }
+
+    /// A driver as a checker of this name under the program's user pool: what is stored for users, and what becomes
+    /// of an answer, is then the pool's. Nothing where no pool names it.
+    ///
+    /// # Errors
+    ///
+    /// As [`UserPool::driven`].
+    #[cfg(feature = "one")]
+    pub fn pooled(
+        &self,
+        checker: &str,
+        driver: Arc<dyn Driver>,
+    ) -> Result<Option<Arc<dyn Checker>>, Fault> {
+        match &self.user_pool {
+            Some(pool) => pool.driven(checker, driver),
+            None => Ok(None),
         }
     }
 

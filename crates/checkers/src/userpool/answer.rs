@@ -119,9 +119,10 @@ impl Shared {
         Ok(Ok(known))
     }
 
-    /// The account of a user who had none: a new one, or that which another login has just made.
+    /// The account of a user who had none: a new one, or that which another login has just made of the same name.
     pub(super) async fn created(
         &self,
+        login: &str,
         said: &Said,
         rules: &DriverRules,
         now: i64,
@@ -148,8 +149,11 @@ impl Shared {
                     "a login made an account"
                 );
             }
-            // Of two at once, one makes it.
-            Err(StoreError::Exists { .. }) => {}
+            // Of two at once, one makes it. An answer that names anybody else's would let anybody in as anybody.
+            Err(StoreError::Exists { .. }) if login.to_lowercase() == said.name.to_lowercase() => {}
+            Err(StoreError::Exists { .. }) => {
+                return refused(format!("the answer is of `{}`, who is somebody else", said.name));
+            }
             Err(error @ (StoreError::Invalid { .. } | StoreError::TooMany { .. })) => {
                 return refused(format!("no account can be made of the answer: {error}"));
             }

@@ -100,8 +100,8 @@ enum Whose {
     Core,
     /// This account's.
     Account(Arc<Account>, Secret),
-    /// Somebody's who has no account.
-    Nobody,
+    /// Somebody's who has no account, by the name that was typed.
+    Nobody(String),
 }
 
 impl Exchange for Attempt {
@@ -229,7 +229,7 @@ impl Attempt {
             return deny(Reason::WrongCredential, "an empty password");
         }
         match &inner.asked {
-            Asked::Checker(_) => self.ask(Whose::Nobody, answers, scene).await,
+            Asked::Checker(_) => self.ask(Whose::Nobody(login.to_owned()), answers, scene).await,
             Asked::Driver(driver) => {
                 let Ok(user) = login.parse::<UserName>() else {
                     return deny(Reason::UnknownUser, "OpenNebula has no such names");
@@ -237,7 +237,7 @@ impl Attempt {
                 match verified(&**driver, Login::new(&user, None, &password, scene.now.unix))
                     .await?
                 {
-                    Ok(Some(reply)) => inner.new_account(&Said::from(&reply), scene).await,
+                    Ok(Some(reply)) => inner.new_account(login, &Said::from(&reply), scene).await,
                     Ok(None) => deny(
                         Reason::NotAllowed,
                         "the driver says nothing of the account to be made",
@@ -315,8 +315,8 @@ impl Attempt {
                     }
                     inner.admitted(account, &password, said, scene).await
                 }
-                Whose::Nobody => match Said::by(&who.shared(), driver) {
-                    Some(said) => inner.new_account(&said, scene).await,
+                Whose::Nobody(login) => match Said::by(&who.shared(), driver) {
+                    Some(said) => inner.new_account(&login, &said, scene).await,
                     None => deny(Reason::NotAllowed, "nobody in particular has an account"),
                 },
             },
@@ -367,7 +367,12 @@ impl Inner {
     }
 
     /// The default driver has let somebody in who has no account.
-    async fn new_account(&self, said: &Said, scene: &Scene<'_>) -> Result<Step, Fault> {
+    async fn new_account(
+        &self,
+        login: &str,
+        said: &Said,
+        scene: &Scene<'_>,
+    ) -> Result<Step, Fault> {
         let pool = &self.shared.rules;
         let driver = said.driver.as_str();
         let of_pool = pool.members.iter().find(|member| member.driver.as_str() == driver);
@@ -388,7 +393,7 @@ impl Inner {
                 Err(denial) => Step::Deny(denial),
             });
         }
-        let account = match self.shared.created(said, &rules, scene.now.unix).await? {
+        let account = match self.shared.created(login, said, &rules, scene.now.unix).await? {
             Ok(account) => account,
             Err(denial) => return Ok(Step::Deny(denial)),
         };

@@ -330,12 +330,13 @@ async fn an_unknown_user_is_the_default_drivers_and_gets_an_account_of_its_answe
         ("say:length_x_y_9999", Reason::NotAllowed, "the group 9999, which is none"),
         ("say:length_x_y_0", Reason::NotAllowed, "administrator"),
         ("say:length_x_y_50", Reason::NotAllowed, "administrator"),
-        ("say:length_ada_y", Reason::NotAllowed, "is not the driver `length`'s"),
+        ("say:length_bob_y", Reason::NotAllowed, "of `bob`, who is somebody else"),
         ("", Reason::WrongCredential, "empty"),
     ] {
         stage.refused("newcomer", secret, reason, part).await;
         assert_eq!(stage.store.count_accounts().await.unwrap(), 6, "{secret}");
     }
+    stage.refused("ADA", "say:length_ada_y", Reason::NotAllowed, "not the driver `length`'s").await;
     // An account of the answer's driver that has the name already is who it is, unless it is disabled.
     stage.login("BOB", "say:length_bob_other").await.unwrap();
     stage.update("bob", disabled()).await;

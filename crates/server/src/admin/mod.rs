@@ -13,6 +13,7 @@ mod own;
 mod password;
 mod requests;
 mod throttles;
+mod tokens;
 mod views;
 mod when;
 
@@ -35,6 +36,7 @@ pub use own::{Own, OwnError};
 pub use password::check_new_password;
 pub use requests::{AuditQuery, Listing, NewGroup, NewPassword, NewUser, UserChange};
 pub use throttles::{ThrottleFilter, ThrottleListing, ThrottleView, ThrottlesCleared};
+pub use tokens::TokenView;
 pub use views::{AuditView, CredentialView, Done, GroupRecord, MemberView, UserLine, UserView};
 pub use when::When;
 

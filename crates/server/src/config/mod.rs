@@ -9,6 +9,7 @@ mod listen;
 mod passkeys;
 mod placed;
 mod policy;
+mod pool;
 mod sections;
 mod store;
 mod telemetry;
@@ -23,8 +24,9 @@ use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::kinds::Chosen;
 use countersign_checkers::pool::HashPool;
+use countersign_checkers::userpool::UserPool;
 use countersign_sasl::{Login, OAuthBearer, Plain, XOAuth2};
-use countersign_store::Location;
+use countersign_store::{Location, Store};
 use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
@@ -34,6 +36,7 @@ pub use listen::{DovecotMasterSection, DovecotSection, HttpSection, SaslauthdSec
 pub use passkeys::PasskeysSection;
 pub use policy::{NetworkWord, PolicyRow, table as policy_table};
 use policy::{Places, PolicySection};
+pub use pool::PoolSection;
 pub use sections::{
     AccountsPolicy, AuditSection, LimitsSection, LogFormat, LogLevel, LogSection, MetricsSection,
     SessionsSection, ThrottleSection,
@@ -98,6 +101,8 @@ pub struct Config {
     pub passkeys: Option<PasskeysSection>,
     /// Where traces go; none: nowhere.
     pub telemetry: Option<TelemetryOptions>,
+    /// Which checkers stand under the rules of a user pool.
+    pub pool: Option<PoolSection>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -116,6 +121,7 @@ struct Sections {
     groups: Option<Spanned<GroupsSection>>,
     passkeys: Option<Spanned<PasskeysSection>>,
     telemetry: Option<Spanned<TelemetrySection>>,
+    pool: Option<Spanned<PoolSection>>,
     /// Read apart, by the registry. Here so that the list of sections in an error is whole.
     #[allow(dead_code)]
     checker: Option<serde::de::IgnoredAny>,
@@ -163,6 +169,9 @@ impl Config {
         let places: Vec<_> =
             checkers.iter().map(|(name, place, _)| (name.clone(), place.clone())).collect();
         let mut policy = sections.policy.read(&places)?;
+        let names: Vec<_> = places.iter().map(|(name, _)| name.as_str()).collect();
+        let pool = sections.pool.map(|section| PoolSection::read(section, &names, base));
+        let pool = pool.transpose()?;
         let danger = |(name, _, _): &Read| {
             let kind = registry.kind(name.split('.').next()?)?;
             Some((name.clone(), kind.danger()?))
@@ -229,6 +238,7 @@ impl Config {
             groups: groups.into_inner(),
             passkeys: sections.passkeys.map(Spanned::into_inner),
             telemetry,
+            pool,
         })
     }
 
@@ -243,7 +253,12 @@ impl Config {
         settings: &dyn CheckerSettings,
         parts: &Parts,
     ) -> Result<Arc<dyn Checker>, ConfigError> {
-        settings.build(name, parts).await.map_err(|Misplaced { place, fault }| {
+        let built = settings.build(name, parts).await;
+        let built = built.and_then(|checker| match &parts.user_pool {
+            Some(pool) => Ok(pool.over(checker)?),
+            None => Ok(checker),
+        });
+        built.map_err(|Misplaced { place, fault }| {
             let error = match place.or_else(|| self.places.get(name).cloned()) {
                 Some(place) => ConfigError::at(place, fault.to_string()),
                 None => ConfigError::general(fault.to_string()),
@@ -255,13 +270,25 @@ impl Config {
         })
     }
 
-    /// What checkers are made of, but for the store.
+    /// What checkers are made of. Without a store there are no rules for accounts either.
     ///
     /// # Errors
     ///
-    /// A `[passkeys]` that cannot be.
-    pub fn parts(&self, pool: Arc<HashPool>, world: Arc<dyn World>) -> Result<Parts, ConfigError> {
+    /// A `[passkeys]` or a `[pool]` that cannot be.
+    pub fn parts(
+        &self,
+        store: Option<Store>,
+        pool: Arc<HashPool>,
+        world: Arc<dyn World>,
+    ) -> Result<Parts, ConfigError> {
         let mut parts = Parts::new(pool, world);
+        if let (Some(section), Some(store)) = (&self.pool, &store) {
+            let rules = section.rules()?;
+            let users = UserPool::new(store.clone(), Arc::clone(&parts.world), rules);
+            let users = users.map_err(|why| ConfigError::general(format!("[pool] {why}")))?;
+            parts.user_pool = Some(Arc::new(users));
+        }
+        parts.store = store;
         parts.recipe = self.recipe();
         parts.kept_keys = self.kept_keys();
         #[cfg(feature = "passkeys")]
