@@ -50,7 +50,7 @@ fn accounts_have_drivers_and_tokens() {
     let zoe: Value = serde_json::from_str(&zoe).unwrap();
     assert_eq!((&zoe["driver"], &zoe["groups"][0]["name"]), (&"corp".into(), &"staff".into()));
 
-    let add = |more: &[&str]| [&["user", "token", "add"], more, &config[..]].concat();
+    let add = |more: &[&'static str]| [&["user", "token", "add"], more, &config[..]].concat();
     let token = folder.ok(&add(&["zoe", "--label", "backup", "--group", "staff"]), "");
     let token = token.trim();
     assert!(token.starts_with("cst_") && token.len() == 47, "{token}");
@@ -79,7 +79,8 @@ fn what_cannot_be_is_told() {
     assert!(said.contains("[pool]"), "{said}");
     let config = folder.file("countersign.toml", "[pool]\ncheckers = [\"accounts.main\"]\n");
     let config = ["--config", config.to_str().unwrap()];
-    let add = |more: &[&str]| [&["user", "token", "add", "ada"], more, &config[..]].concat();
+    let add =
+        |more: &[&'static str]| [&["user", "token", "add", "ada"], more, &config[..]].concat();
     let said = folder.fails(1, &add(&["--group", "staff"]), "");
     assert!(said.contains("staff"), "{said}");
     for _ in 0..10 {

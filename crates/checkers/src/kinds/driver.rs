@@ -451,10 +451,17 @@ impl Settings {
             let persistent = Persistent::new(settings, launcher);
             let ready = persistent.ready().await;
             ready.map_err(|why| Misplaced::at(self.place.clone(), format!("the driver: {why}")))?;
+            // Under a pool, what is believed and what is stored is the pool's to say; it asks for a password alone.
+            if parts.pools(name) {
+                return Ok(parts.under_pool(name, Arc::new(persistent))?);
+            }
             return Ok(Arc::new(PersistentChecker::new(name, persistent, belief, stored)));
         }
         let settings = ExecSettings { program, profile: self.profile, limits };
         let exec = Arc::new(Exec::new(settings, launcher));
+        if parts.pools(name) {
+            return Ok(parts.under_pool(name, exec)?);
+        }
         let driven = Driven::new(name, exec, belief, stored, Arc::clone(&parts.world));
         Ok(Arc::new(driven.checker()))
     }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use countersign::Fault;
 use serde::Deserialize;
 
 use super::{Building, CheckerSettings, Form, Kind, Parts, Span, read};
@@ -61,13 +60,8 @@ impl CheckerSettings for OneCipherSettings {
             let usual = CipherOptions::default();
             let longest = self.longest.map_or(usual.longest, |Span(longest)| longest);
             let driver = Cipher::new(CipherOptions { longest, legacy: self.legacy });
-            if let Some(pooled) = parts.pooled(name, Arc::new(driver))? {
-                return Ok(pooled);
-            }
-            let Some(secrets) = &self.secrets else {
-                let why =
-                    format!("`{name}` has no file of `secrets`, and `[pool]` does not name it");
-                return Err(Fault::internal(why).into());
+            let Some(secrets) = self.secrets.as_ref().filter(|_| !parts.pools(name)) else {
+                return Ok(parts.under_pool(name, Arc::new(driver))?);
             };
             let stored = StoredFile::open_secret(secrets)?;
             Ok(Arc::new(DriverChecker::of_servers(name, driver, stored)) as _)

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use countersign::Fault;
 use serde::Deserialize;
 
 use super::{Building, CheckerSettings, Form, Kind, Parts, Span, read};
@@ -64,12 +63,8 @@ impl CheckerSettings for OneSshSettings {
             let usual = SshOptions::default();
             let longest = self.longest.map_or(usual.longest, |Span(longest)| longest);
             let driver = Ssh::new(SshOptions { longest, original: self.original });
-            if let Some(pooled) = parts.pooled(name, Arc::new(driver))? {
-                return Ok(pooled);
-            }
-            let Some(keys) = &self.keys else {
-                let why = format!("`{name}` has no file of `keys`, and `[pool]` does not name it");
-                return Err(Fault::internal(why).into());
+            let Some(keys) = self.keys.as_ref().filter(|_| !parts.pools(name)) else {
+                return Ok(parts.under_pool(name, Arc::new(driver))?);
             };
             let stored = StoredFile::open(keys)?;
             Ok(Arc::new(DriverChecker::new(name, driver, stored)) as _)

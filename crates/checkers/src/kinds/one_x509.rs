@@ -28,7 +28,8 @@ pub(super) fn completed(kind: Kind) -> Kind {
     .shown("one-x509:/etc/countersign/one-names?authorities=/etc/one/auth/certificates")
     .from_table(|value, base| {
         let settings: OneX509Settings = read(value)?;
-        let (names, authorities) = (base.join(&settings.names), base.join(&settings.authorities));
+        let names = settings.names.as_ref().map(|file| base.join(file));
+        let authorities = base.join(&settings.authorities);
         Ok(Box::new(OneX509Settings { names, authorities, ..settings }))
     })
     .from_argument(Form::Required("PATH?authorities=FOLDER[&OPTION=VALUE…]"), |argument| {
@@ -52,14 +53,15 @@ pub(super) fn completed(kind: Kind) -> Kind {
             let help = "write `one-x509:PATH?authorities=FOLDER`";
             return Err(SettingsError::at(place, "a path or `authorities` is missing").with_help(help));
         };
-        Ok(Box::new(OneX509Settings { names: path.text.into(), authorities, crl, longest }))
+        Ok(Box::new(OneX509Settings { names: Some(path.text.into()), authorities, crl, longest }))
     })
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OneX509Settings {
-    names: PathBuf,
+    /// None where the user pool has the checker, and knows what is stored.
+    names: Option<PathBuf>,
     authorities: PathBuf,
     #[serde(default)]
     crl: Lists,
@@ -75,7 +77,7 @@ enum Lists {
 }
 
 impl CheckerSettings for OneX509Settings {
-    fn build<'a>(&'a self, name: &'a str, _: &'a Parts) -> Building<'a> {
+    fn build<'a>(&'a self, name: &'a str, parts: &'a Parts) -> Building<'a> {
         Box::pin(async move {
             let usual = X509Options::default();
             let longest = self.longest.map_or(usual.longest, |Span(longest)| longest);
@@ -85,13 +87,18 @@ impl CheckerSettings for OneX509Settings {
             };
             let authorities = AuthoritiesFolder::open(&self.authorities)?;
             let driver = X509::new(X509Options { longest, revocation }, authorities);
-            let stored = StoredFile::open(&self.names)?;
+            let Some(names) = self.names.as_ref().filter(|_| !parts.pools(name)) else {
+                return Ok(parts.under_pool(name, Arc::new(driver))?);
+            };
+            let stored = StoredFile::open(names)?;
             Ok(Arc::new(DriverChecker::new(name, driver, stored)) as _)
         })
     }
 
     fn describe(&self) -> String {
-        let (names, authorities) = (self.names.display(), self.authorities.display());
+        let names = self.names.as_ref();
+        let names = names.map_or("accounts".into(), |names| names.to_string_lossy());
+        let authorities = self.authorities.display();
         format!(
             "OpenNebula's users by certificates, named in {names}, of the authorities in {authorities}"
         )

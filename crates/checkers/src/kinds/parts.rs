@@ -56,22 +56,32 @@ impl Parts {
         }
     }
 
-    /// A driver as a checker of this name under the program's user pool: what is stored for users, and what becomes
-    /// of an answer, is then the pool's. Nothing where no pool names it.
+    /// Whether the program has a user pool that names this checker. What is stored for users, and what becomes of
+    /// an answer, is then the pool's.
+    #[cfg(feature = "one")]
+    pub fn pools(&self, checker: &str) -> bool {
+        self.user_pool.as_ref().is_some_and(|pool| pool.rules().member(checker).is_some())
+    }
+
+    /// A driver as a checker of this name under the program's user pool, which names it.
     ///
     /// # Errors
     ///
-    /// As [`UserPool::driven`].
+    /// As [`UserPool::driven`]; and where there is no pool that names it.
     #[cfg(feature = "one")]
-    pub fn pooled(
+    pub fn under_pool(
         &self,
         checker: &str,
         driver: Arc<dyn Driver>,
-    ) -> Result<Option<Arc<dyn Checker>>, Fault> {
-        match &self.user_pool {
-            Some(pool) => pool.driven(checker, driver),
-            None => Ok(None),
-        }
+    ) -> Result<Arc<dyn Checker>, Fault> {
+        let pooled =
+            self.user_pool.as_ref().map(|pool| pool.driven(checker, driver)).transpose()?;
+        let missing = || {
+            Fault::internal(format!(
+                "`{checker}` has no file of what is stored, and `[pool]` does not name it"
+            ))
+        };
+        pooled.flatten().ok_or_else(missing)
     }
 
     /// The parts of a program that is nothing but one server: threads for slow hashes, as many as the machine
