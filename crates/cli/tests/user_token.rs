@@ -25,6 +25,10 @@ default_group = "staff"
 max_token_time = 3600
 "#;
 
+/// Digests of `secret` and `theirs`.
+const CORP: &str = "zoe:{SHA256}K7gNU3sdo+OL0wNhqoVWhr3g6s1xYv72ol/pe/Unols=\n\
+                    ada:{SHA256}TFWoVSoscmH2H3mMImXm8TNY8yauW5NAlv8WvRXmLDM=\n";
+
 fn login(server: &Server, user: &str, password: &str) -> common::Ended {
     let answers = format!(r#"{{"username":"{user}","password":"{password}"}}"#);
     run(&["login", "--server", &server.url, "--json", "--answers", "-"], &answers)
@@ -33,7 +37,7 @@ fn login(server: &Server, user: &str, password: &str) -> common::Ended {
 #[test]
 fn accounts_have_drivers_and_tokens() {
     let folder = Folder::with_store();
-    folder.file("corp.passwd", "zoe:{PLAIN}secret\nada:{PLAIN}theirs\n");
+    folder.file("corp.passwd", CORP);
     let config = folder.file("countersign.toml", CONFIG);
     let config = ["--config", config.to_str().unwrap()];
     folder.ok(&["group", "add", "staff"], "");

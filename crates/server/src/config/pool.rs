@@ -31,7 +31,7 @@ pub struct PoolSection {
     /// The group of accounts whose answer names none.
     default_group: Option<String>,
     /// For how long a login by a driver need not be verified again.
-    session_expiration: Option<Span>,
+    session_expiration: Option<Lasting>,
     /// Rules by driver.
     #[serde(default)]
     drivers: BTreeMap<DriverName, DriverRules>,
@@ -41,6 +41,20 @@ pub struct PoolSection {
 
 fn yes() -> bool {
     true
+}
+
+/// A length of time, or none at all: `0s`.
+#[derive(Debug, Clone, Copy)]
+struct Lasting(Duration);
+
+impl<'de> Deserialize<'de> for Lasting {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if text == "0s" {
+            return Ok(Self(Duration::ZERO));
+        }
+        Span::parse(&text).map(|span| Self(span.0)).map_err(serde::de::Error::custom)
+    }
 }
 
 /// A checker, and what accounts call it.
@@ -121,7 +135,7 @@ impl PoolSection {
             create: self.create,
             administrators: self.administrators,
             default_group: self.default_group.clone(),
-            session_expiration: self.session_expiration.map_or(Duration::ZERO, |span| span.0),
+            session_expiration: self.session_expiration.map_or(Duration::ZERO, |lasting| lasting.0),
             drivers: self.drivers.clone(),
         }
     }
@@ -222,6 +236,9 @@ mod tests {
         assert_eq!(own.default.as_deref(), Some("file.other"));
         assert_eq!(own.session_expiration, Duration::from_secs(60));
         assert!(!own.of(Some("ldap")).managed_groups);
+        let members = format!("{members}session_expiration = \"0s\"\n");
+        let never = rules(&format!("[pool]\n{members}oned_conf = \"oned.conf\"\n")).unwrap();
+        assert_eq!(never.session_expiration, Duration::ZERO);
     }
 
     #[test]
@@ -239,6 +256,7 @@ mod tests {
                 "[pool]\ncheckers = [\"accounts.main\"]\ndefault = \"accounts.main\"\n",
                 ["c.toml:10", "knows nobody"],
             ),
+            ("[pool]\ncheckers = []\nsession_expiration = \"soon\"\n", ["c.toml:10:22", "12h"]),
             (
                 "[pool]\ncheckers = [{ checker = \"file.corp\", driver = \"../x\" }]\n",
                 ["c.toml:9", "a checker's name, or"],
