@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use countersign::{
-    Answer, Answers, BoxExchange, Checker, Denial, Exchange, Fault, FaultKind, KindSet, Mechanism,
-    PASSWORD, Reason, Round, Scene, Secret, Step, Verdict, login_name, not_offered, password_round,
+    Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, FaultKind,
+    KindSet, Mechanism, PASSWORD, Reason, Round, Scene, Secret, Step, Verdict, login_name,
+    not_offered, password_round,
 };
 use countersign_wire::one::{DriverName, UserName};
 use countersign_worker::Launcher;
@@ -286,28 +287,39 @@ impl Drop for Dialogue {
 #[derive(Debug)]
 pub struct PersistentChecker {
     name: String,
+    mechanism: Mechanism,
     inner: Arc<Inner>,
 }
 
 #[derive(Debug)]
 struct Inner {
     name: String,
+    /// What the driver may ask.
+    asks: KindSet,
     driver: Persistent,
     belief: Belief,
     stored: Option<Box<dyn StoredSecrets>>,
 }
 
 impl PersistentChecker {
-    /// A checker of that name.
+    /// A checker of that name. The driver may ask what `asks` has, and nothing else; who cannot answer that is not
+    /// offered a login by it.
     pub fn new(
         name: impl Into<String>,
         driver: Persistent,
         belief: Belief,
         stored: Option<Box<dyn StoredSecrets>>,
+        asks: impl IntoIterator<Item = CredentialKind>,
     ) -> Self {
         let name = name.into();
-        let inner = Inner { name: name.clone(), driver, belief, stored };
-        Self { name, inner: Arc::new(inner) }
+        let mut mechanism = PASSWORD.clone();
+        let mut may = KindSet::none();
+        for kind in asks {
+            mechanism.asks = mechanism.asks.with(kind.clone());
+            may = may.with(kind);
+        }
+        let inner = Inner { name: name.clone(), asks: may, driver, belief, stored };
+        Self { name, mechanism, inner: Arc::new(inner) }
     }
 }
 
@@ -316,9 +328,8 @@ impl Checker for PersistentChecker {
         &self.name
     }
 
-    /// What it asks beyond a password is seen when it asks: most logins are over before.
     fn mechanisms(&self) -> &[Mechanism] {
-        std::slice::from_ref(&PASSWORD)
+        std::slice::from_ref(&self.mechanism)
     }
 
     fn begin(&self, mechanism: &str, _: &Scene<'_>) -> Result<BoxExchange, Fault> {
@@ -364,13 +375,17 @@ impl Exchange for Conversing {
         };
         match turn {
             Turn::Attempt(attempt) => self.inner.step(&user, attempt),
-            Turn::Ask(round) if round.answerable_by(scene.supports()) => {
+            Turn::Ask(round)
+                if round.answerable_by(scene.supports())
+                    && round.answerable_by(&self.inner.asks) =>
+            {
                 self.state = State::Asked(Box::new((dialogue, user)));
                 Ok(Step::ask(round))
             }
             Turn::Ask(_) => {
-                let denial = Denial::new(Reason::Unsupported)
-                    .because("the driver asks what this peer cannot answer");
+                let denial = Denial::new(Reason::Unsupported).because(
+                    "the driver asks what it may not (`asks`), or what this peer cannot answer",
+                );
                 Ok(Step::Deny(denial).claiming(user.as_str()))
             }
         }
@@ -398,7 +413,10 @@ impl Inner {
             None => None,
         };
         let asked = Login::new(&user, stored.as_ref(), password, scene.now.unix);
-        match self.driver.begin(asked, scene.supports()).await {
+        let both = CredentialKind::all()
+            .filter(|kind| self.asks.contains(kind) && scene.supports().contains(kind))
+            .collect();
+        match self.driver.begin(asked, &both).await {
             Ok(dialogue) => Ok(Ok((dialogue, user))),
             Err(outcome) => self.step(&user, Attempt::of(outcome)).map(Err),
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use countersign::{Checker, Fault};
+use countersign::{Checker, CredentialKind, Fault};
 use countersign_wire::one::conf::{DriverRules, OnedConf, TokenTime};
 use countersign_wire::one::{DriverName, Gid, Profile};
 use serde::Deserialize;
@@ -92,6 +92,9 @@ struct Table {
     /// Whether it stays: `docs/protocols/driver.md`.
     #[serde(default)]
     persistent: bool,
+    /// What it may ask, if it stays.
+    #[serde(default)]
+    asks: Vec<Spanned<String>>,
     // How much of it.
     logins: Option<Spanned<usize>>,
     processes: Option<usize>,
@@ -217,6 +220,18 @@ impl Table {
         if let Some(logins) = self.logins.as_ref().filter(|_| !self.persistent) {
             return Err(SettingsError::at(logins.span(), "`logins` is for drivers that stay")
                 .with_help("give `processes`, or `persistent = true`"));
+        }
+        if let (Some(first), false) = (self.asks.first(), self.persistent) {
+            return Err(SettingsError::at(first.span(), "only a driver that stays can ask")
+                .with_help("give `persistent = true`"));
+        }
+        for kind in &self.asks {
+            if !CredentialKind::all().any(|known| known.name() == kind.get_ref()) {
+                let known: Vec<_> = CredentialKind::all().collect();
+                let known: Vec<_> = known.iter().map(CredentialKind::name).collect();
+                return Err(SettingsError::at(kind.span(), "no kind of question")
+                    .with_help(super::suggestion(kind.get_ref(), &known)));
+            }
         }
         if let Some(nice) = self.nice.as_ref().filter(|nice| *nice.get_ref() > 19) {
             return Err(SettingsError::at(nice.span(), "`nice` goes from 0 to 19"));
@@ -447,6 +462,7 @@ impl Settings {
             fault: Fault::internal(format!("checker `{name}`: {error}")),
         })?;
         if self.table.persistent {
+            let asks = self.table.asks.iter().map(|kind| CredentialKind::from_name(kind.get_ref()));
             let settings = PersistentSettings { program, name: driver, limits };
             let persistent = Persistent::new(settings, launcher);
             let ready = persistent.ready().await;
@@ -455,7 +471,7 @@ impl Settings {
             if parts.pools(name) {
                 return Ok(parts.under_pool(name, Arc::new(persistent))?);
             }
-            return Ok(Arc::new(PersistentChecker::new(name, persistent, belief, stored)));
+            return Ok(Arc::new(PersistentChecker::new(name, persistent, belief, stored, asks)));
         }
         let settings = ExecSettings { program, profile: self.profile, limits };
         let exec = Arc::new(Exec::new(settings, launcher));
@@ -511,6 +527,8 @@ mod tests {
             ("program = 'a'\nnice = 20", "from 0 to 19"),
             ("program = 'a'\npersistent = true\nprocesses = 2", "`logins` says how many"),
             ("program = 'a'\nlogins = 2", "for drivers that stay"),
+            ("program = 'a'\nasks = ['otp']", "only a driver that stays"),
+            ("program = 'a'\npersistent = true\nasks = ['otq']", "did you mean `otp`?"),
             ("program = 'a'\nfiles = 40", "at least 47"),
             ("program = 'a'\ngroups = { staff = '100' }", "no number of a group"),
             ("program = 'a'\nname = 'a b'", "is no driver's name"),

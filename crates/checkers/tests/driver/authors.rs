@@ -97,3 +97,104 @@ int main(void) {
     assert_eq!(reply(&c, "swordfish").await, "c alice stored");
     assert_eq!(refusal(&c, "swordfisk").await, "exit status 1");
 }
+
+/// The three examples of `docs/guide/write-a-driver.md`, each with its helper: as many characters as are stored, and
+/// whoever can be asked must know how many.
+mod that_stay {
+    use std::path::{Path, PathBuf};
+
+    use countersign::testing::StillWorld;
+    use countersign::{Answers, CredentialKind, Identity, Known, Portal, Request, Secret};
+    use countersign_checkers::driver::{
+        Belief, DriverLimits, Persistent, PersistentChecker, PersistentSettings,
+    };
+    use countersign_checkers::one::{Driver, Login, Outcome, StoredFile};
+    use countersign_testkit::{Fixture, Proof, conforms_async};
+    use countersign_wire::one::UserName;
+
+    use crate::{launcher, patient};
+
+    fn helpers() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../driver/helpers").canonicalize().unwrap()
+    }
+
+    fn driver(program: &Path) -> Persistent {
+        let limits = DriverLimits { processes: 1, ..patient() };
+        let program = program.to_owned();
+        let settings = PersistentSettings { program, name: "length".parse().unwrap(), limits };
+        Persistent::new(settings, launcher())
+    }
+
+    async fn verifies(program: &Path) {
+        let alone = driver(program);
+        let user: UserName = "ada".parse().unwrap();
+        let ask = async |stored: Option<&str>, secret: &str| {
+            let (stored, secret) = (stored.map(Secret::from), Secret::from(secret));
+            alone.authenticate(Login::new(&user, stored.as_ref(), &secret, 0)).await.outcome
+        };
+        for secret in ["12345", "a'b\"\\", "ä\n\u{1F600}$x", "a b c", "`id`x"] {
+            let yes = ask(Some("5"), secret).await;
+            assert!(matches!(yes, Outcome::Accepted(None)), "{secret:?}: {yes:?}");
+        }
+        for (stored, secret) in [(Some("5"), "123456"), (Some("-1"), "x"), (None, "x")] {
+            let no = ask(stored, secret).await;
+            assert!(matches!(&no, Outcome::Refused(why) if why == "wrong length"), "{no:?}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("stored"), "ada 8\n").unwrap();
+        let checker = || {
+            let stored = StoredFile::open(folder.path().join("stored")).unwrap();
+            let belief = Belief::of("length".parse().unwrap());
+            let asks = [CredentialKind::EchoPrompt];
+            PersistentChecker::new("length", driver(program), belief, Some(Box::new(stored)), asks)
+        };
+        let portal = Portal::new(()).checked_by(checker());
+        let login = async |count: &str| {
+            let answers = Answers::new()
+                .with("username", "ada")
+                .with("password", "countess")
+                .with("length", count.to_owned());
+            let world = StillWorld::default();
+            let who = portal.authenticate(Request::to("x"), &mut Known::new(answers), &world).await;
+            who.map(|who| (*who).clone()).map_err(|error| format!("{error:?}"))
+        };
+        assert_eq!(login("8").await, Ok(Identity::named("ada")));
+        assert!(login("9").await.unwrap_err().contains("counted wrong"));
+        // It asks nobody who leaves, and goes on.
+        let answers = |user: &str, password: &str| {
+            Answers::new()
+                .with("username", user.to_owned())
+                .with("password", password.to_owned())
+                .with("length", "8")
+        };
+        let proof = Proof::of("password", "ada", answers("ada", "countess"))
+            .wrong(answers("ada", "babbage"))
+            .unknown(answers("nobody", "countess"));
+        let report = conforms_async(&checker(), &Fixture::new().with(proof)).await;
+        assert!(report.is_clean(), "{report}");
+    }
+
+    #[tokio::test]
+    async fn in_python() {
+        verifies(&helpers().join("length.py")).await;
+    }
+
+    #[tokio::test]
+    async fn in_sh() {
+        verifies(&helpers().join("length.sh")).await;
+    }
+
+    #[tokio::test]
+    async fn in_rust() {
+        // Beside this test: TARGET/PROFILE/deps/driver-…, and TARGET/PROFILE/examples/length.
+        let test = std::env::current_exe().unwrap();
+        let profile = test.ancestors().nth(2).unwrap();
+        let built = std::process::Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--package", "countersign-driver", "--example", "length"])
+            .arg("--target-dir")
+            .arg(profile.parent().unwrap())
+            .status();
+        assert!(built.unwrap().success());
+        verifies(&profile.join("examples/length")).await;
+    }
+}

@@ -198,7 +198,8 @@ elif m["type"] == "answers":
 elif m["type"] == "cancel": say("cancelled", id=m["id"])"#;
 
 fn checker(driver: Persistent) -> PersistentChecker {
-    PersistentChecker::new("d", driver, Belief::of("d".parse().unwrap()), None)
+    let belief = Belief::of("d".parse().unwrap());
+    PersistentChecker::new("d", driver, belief, None, [CredentialKind::Otp])
 }
 
 #[tokio::test]
@@ -207,7 +208,7 @@ async fn it_may_ask_before_it_answers() {
     let checker = checker(answering(&scripts, "code", CODE));
     let portal = Portal::new(()).checked_by(checker);
     let world = StillWorld::default();
-    let login = async |peer: Peer, code: &str| {
+    let login = async |portal: &Portal<()>, peer: Peer, code: &str| {
         let answers = Answers::new()
             .with("username", "ada")
             .with("password", "countess")
@@ -217,8 +218,9 @@ async fn it_may_ask_before_it_answers() {
         who.map(|who| (*who).clone()).map_err(|error| format!("{error:?}"))
     };
     let able = || Peer::new("x", KindSet::all());
-    assert_eq!(login(able(), "123456").await, Ok(Identity::named("ada")));
-    assert!(login(able(), "654321").await.unwrap_err().contains("wrong code"));
+    assert_eq!(login(&portal, able(), "123456").await, Ok(Identity::named("ada")));
+    assert!(login(&portal, able(), "654321").await.unwrap_err().contains("wrong code"));
+    // A driver sees whom it cannot ask, and asks nothing that it may not.
     let poor = KindSet::none().with(CredentialKind::AuthName).with(CredentialKind::Passphrase);
     let request = Request::from_peer(Arc::new(Peer::new("imap", poor))).by("password");
     let (mut conversation, reply) = portal.begin(request, &world).await.unwrap();
@@ -228,6 +230,22 @@ async fn it_may_ask_before_it_answers() {
         Reply::Denied(denial) => assert!(format!("{denial:?}").contains("nobody to ask")),
         other => panic!("{other:?}"),
     }
+    let silent = PersistentChecker::new(
+        "d",
+        answering(&scripts, "silent", CODE),
+        Belief::of("d".parse().unwrap()),
+        None,
+        [],
+    );
+    let portal = Portal::new(()).checked_by(silent);
+    let error = login(&portal, able(), "123456").await.unwrap_err();
+    assert!(error.contains("nobody to ask"), "{error}");
+    let insists = answering(&scripts, "insists", &CODE.replace("\"otp\" not in", "\"none\" in"));
+    let belief = Belief::of("d".parse().unwrap());
+    let insists = PersistentChecker::new("d", insists, belief, None, []);
+    let portal = Portal::new(()).checked_by(insists);
+    let error = login(&portal, able(), "123456").await.unwrap_err();
+    assert!(error.contains("what it may not"), "{error}");
 }
 
 #[tokio::test]
