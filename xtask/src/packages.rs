@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::steps::{SHORT, ask, heading, must, target, there};
 
 /// Packages that can live beside each other, with a program or file by which each is recognised.
-const INSTALLED: [(&str, &str); 31] = [
+const INSTALLED: [(&str, &str); 33] = [
     ("postfix", "postconf"),
     ("swaks", "swaks"),
     ("gsasl", "gsasl"),
@@ -42,6 +42,9 @@ const INSTALLED: [(&str, &str); 31] = [
     ("python3-requests", "/usr/lib/python3/dist-packages/requests/__init__.py"),
     ("capnproto", "capnp"),
     ("openssh-client", "ssh"),
+    // The other side of OpenNebula's tokens.
+    ("openssl", "openssl"),
+    ("ruby", "ruby"),
     // The example of OpenNebula's manual.
     ("libxml2-utils", "xmllint"),
 ];

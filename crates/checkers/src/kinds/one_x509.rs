@@ -37,10 +37,10 @@ pub(super) fn completed(kind: Kind) -> Kind {
         let (path, mut given) = argument.split()?;
         let authorities = given.text("authorities")?.map(PathBuf::from);
         let crl = match given.take("crl")? {
-            None => Lists::default(),
+            None => Revocation::default(),
             Some(value) => match value.text.as_str() {
-                "required" => Lists::Required,
-                "if-present" => Lists::IfPresent,
+                "required" => Revocation::Required,
+                "if-present" => Revocation::IfPresent,
                 _ => return Err(value.refused("`crl` is `required` or `if-present`")),
             },
         };
@@ -64,16 +64,8 @@ struct OneX509Settings {
     names: Option<PathBuf>,
     authorities: PathBuf,
     #[serde(default)]
-    crl: Lists,
+    crl: Revocation,
     longest: Option<Span>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Lists {
-    #[default]
-    IfPresent,
-    Required,
 }
 
 impl CheckerSettings for OneX509Settings {
@@ -81,12 +73,8 @@ impl CheckerSettings for OneX509Settings {
         Box::pin(async move {
             let usual = X509Options::default();
             let longest = self.longest.map_or(usual.longest, |Span(longest)| longest);
-            let revocation = match self.crl {
-                Lists::IfPresent => Revocation::IfPresent,
-                Lists::Required => Revocation::Required,
-            };
             let authorities = AuthoritiesFolder::open(&self.authorities)?;
-            let driver = X509::new(X509Options { longest, revocation }, authorities);
+            let driver = X509::new(X509Options { longest, revocation: self.crl }, authorities);
             let Some(names) = self.names.as_ref().filter(|_| !parts.pools(name)) else {
                 return Ok(parts.under_pool(name, Arc::new(driver))?);
             };

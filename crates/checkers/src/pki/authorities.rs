@@ -18,6 +18,7 @@ const LONGEST_CERTIFICATE: usize = 16 * 1024;
 
 /// Whether lists of revoked certificates must be there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "kinds", derive(serde::Deserialize), serde(rename_all = "kebab-case"))]
 pub enum Revocation {
     /// An authority's list counts if there is one.
     #[default]

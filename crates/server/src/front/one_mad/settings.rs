@@ -13,8 +13,16 @@ use countersign_checkers::kinds::Span;
 use countersign_checkers::one::Driver;
 #[cfg(feature = "one-cipher")]
 use countersign_checkers::one::cipher::{Cipher, CipherOptions};
+use countersign_checkers::one::dummy::Dummy;
+use countersign_checkers::one::plain::Plain;
+#[cfg(feature = "one-x509")]
+use countersign_checkers::one::server_x509::{ServerX509, ServerX509Options};
 #[cfg(feature = "one-ssh")]
 use countersign_checkers::one::ssh::{Ssh, SshOptions};
+#[cfg(feature = "one-x509")]
+use countersign_checkers::one::x509::{X509, X509Options};
+#[cfg(feature = "one-x509")]
+use countersign_checkers::pki::{AuthoritiesFolder, Revocation};
 use countersign_wire::one::conf::DriverRules;
 use countersign_wire::one::mad::{ManagerArguments, SecretEncoding};
 use countersign_wire::one::{DriverName, Profile};
@@ -59,6 +67,44 @@ struct Drivers {
     ssh: BTreeMap<DriverName, Spanned<SshOptions>>,
     #[cfg(feature = "one-cipher")]
     server_cipher: BTreeMap<DriverName, Spanned<CipherOptions>>,
+    #[cfg(feature = "one-x509")]
+    x509: BTreeMap<DriverName, Spanned<X509Table>>,
+    #[cfg(feature = "one-x509")]
+    server_x509: BTreeMap<DriverName, Spanned<ServerX509Table>>,
+    plain: BTreeMap<DriverName, Spanned<DangerousTable>>,
+    dummy: BTreeMap<DriverName, Spanned<DangerousTable>>,
+}
+
+/// The certificates of users.
+#[cfg(feature = "one-x509")]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct X509Table {
+    /// The folder of those that are trusted, and of lists of revoked ones.
+    authorities: PathBuf,
+    #[serde(default)]
+    crl: Revocation,
+    longest: Option<Span>,
+}
+
+/// The certificate that servers have and we, too.
+#[cfg(feature = "one-x509")]
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerX509Table {
+    certificate: PathBuf,
+    longest: Option<Span>,
+    /// Dangerous: oned does not say for whom a server acts, so that its tokens count for everybody.
+    #[serde(default)]
+    any_target: bool,
+}
+
+/// A driver that is only for trying things out.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DangerousTable {
+    #[serde(default)]
+    dangerous: bool,
 }
 
 /// An executable.
@@ -171,6 +217,7 @@ impl Settings {
             return Err(ConfigError::at(settings.nice.span(), "`nice` is between 0 and 19"));
         }
         settings.driver.each_once()?;
+        settings.driver.acknowledged()?;
         Ok(settings)
     }
 
@@ -199,7 +246,7 @@ impl Settings {
         let mut drivers = HashMap::new();
         for name in enabled {
             let belief = Arc::new(self.belief(&name, &known));
-            let driver: Arc<dyn Driver> = match self.driver.built_in(&name) {
+            let driver: Arc<dyn Driver> = match self.driver.built_in(&name)? {
                 Some(driver) => driver,
                 None => {
                     let settings = ExecSettings {
@@ -291,17 +338,42 @@ impl Settings {
 
 impl Drivers {
     /// One that needs no process.
-    fn built_in(&self, name: &DriverName) -> Option<Arc<dyn Driver>> {
+    fn built_in(&self, name: &DriverName) -> Result<Option<Arc<dyn Driver>>, ConfigError> {
         #[cfg(feature = "one-ssh")]
         if let Some(options) = self.ssh.get(name) {
-            return Some(Arc::new(Ssh::new(*options.get_ref())));
+            return Ok(Some(Arc::new(Ssh::new(*options.get_ref()))));
         }
         #[cfg(feature = "one-cipher")]
         if let Some(options) = self.server_cipher.get(name) {
-            return Some(Arc::new(Cipher::new(*options.get_ref())));
+            return Ok(Some(Arc::new(Cipher::new(*options.get_ref()))));
         }
-        let _ = name;
-        None
+        #[cfg(feature = "one-x509")]
+        if let Some(table) = self.x509.get(name) {
+            return table.get_ref().driver(name).map(Some);
+        }
+        #[cfg(feature = "one-x509")]
+        if let Some(table) = self.server_x509.get(name) {
+            return table.get_ref().driver(name).map(Some);
+        }
+        if self.plain.contains_key(name) {
+            return Ok(Some(Arc::new(Plain::dangerous())));
+        }
+        if self.dummy.contains_key(name) {
+            return Ok(Some(Arc::new(Dummy::dangerous())));
+        }
+        Ok(None)
+    }
+
+    /// What is only for trying things out says so.
+    fn acknowledged(&self) -> Result<(), ConfigError> {
+        for (name, table) in self.plain.iter().chain(&self.dummy) {
+            if !table.get_ref().dangerous {
+                let why = format!("the driver `{name}` is only for trying things out");
+                let help = "say `dangerous = true` if that is what you want";
+                return Err(ConfigError::at(table.span(), why).with_help(help));
+            }
+        }
+        Ok(())
     }
 
     /// Nothing replaces anything silently.
@@ -328,7 +400,42 @@ impl Drivers {
         let all = all.chain(of("ssh", &self.ssh));
         #[cfg(feature = "one-cipher")]
         let all = all.chain(of("server_cipher", &self.server_cipher));
-        all
+        #[cfg(feature = "one-x509")]
+        let all = all.chain(of("x509", &self.x509)).chain(of("server_x509", &self.server_x509));
+        all.chain(of("plain", &self.plain)).chain(of("dummy", &self.dummy))
+    }
+}
+
+#[cfg(feature = "one-x509")]
+impl X509Table {
+    fn driver(&self, name: &DriverName) -> Result<Arc<dyn Driver>, ConfigError> {
+        let usual = X509Options::default();
+        let options = X509Options {
+            longest: self.longest.map_or(usual.longest, |Span(longest)| longest),
+            revocation: self.crl,
+        };
+        let authorities = AuthoritiesFolder::open(&self.authorities);
+        let authorities = authorities
+            .map_err(|fault| ConfigError::general(format!("`driver.x509.{name}`: {fault}")))?;
+        Ok(Arc::new(X509::new(options, authorities)))
+    }
+}
+
+#[cfg(feature = "one-x509")]
+impl ServerX509Table {
+    fn driver(&self, name: &DriverName) -> Result<Arc<dyn Driver>, ConfigError> {
+        let usual = ServerX509Options::default();
+        let options = ServerX509Options {
+            longest: self.longest.map_or(usual.longest, |Span(longest)| longest),
+            any_target: self.any_target,
+        };
+        let wrong = |why: &dyn std::fmt::Display| {
+            let path = self.certificate.display();
+            ConfigError::general(format!("`driver.server_x509.{name}`: {path}: {why}"))
+        };
+        let certificate = std::fs::read(&self.certificate).map_err(|error| wrong(&error))?;
+        let driver = ServerX509::new(options, &certificate).map_err(|why| wrong(&why))?;
+        Ok(Arc::new(driver))
     }
 }
 
@@ -413,6 +520,9 @@ mod tests {
             ("answer_within = \"81s\"\n", "oned gives up after 90 seconds"),
             ("[exec]\naccount = \"some\"\n", "unknown variant `some`"),
             ("[driver.exce.a]\n", "exce"),
+            ("[driver.plain.a]\n", "only for trying things out"),
+            ("[driver.dummy.a]\ndangerous = false\n", "only for trying things out"),
+            ("[driver.dummy.a]\ndangerous = true\n[driver.plain.a]\n", "is `plain` already"),
         ] {
             let error = Settings::parse(text).map(drop).unwrap_err();
             let error = error.in_file(Path::new("one_auth_mad.toml"), text).to_string();
@@ -422,6 +532,35 @@ mod tests {
         {
             let error = Settings::parse("[driver.exec.a]\n[driver.ssh.a]\n").map(drop).unwrap_err();
             assert!(error.to_string().contains("the driver `a` is `exec` already"), "{error}");
+        }
+    }
+
+    #[test]
+    fn dangerous_drivers_are_built_in_where_that_is_said() {
+        let text = "[driver.plain.a]\ndangerous = true\n[driver.dummy.b]\ndangerous = true\n";
+        let settings = Settings::parse(text).unwrap();
+        for (name, there) in [("a", true), ("b", true), ("c", false)] {
+            let built_in = settings.driver.built_in(&name.parse().unwrap()).unwrap();
+            assert_eq!(built_in.is_some(), there, "{name}");
+        }
+    }
+
+    #[cfg(feature = "one-x509")]
+    #[test]
+    fn certificates_are_read_when_it_starts() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let text = format!(
+            "[driver.x509.x509]\nauthorities = \"{at}\"\ncrl = \"required\"\nlongest = \"8h\"\n\
+             [driver.x509.gone]\nauthorities = \"{at}/gone\"\n\
+             [driver.server_x509.server_x509]\ncertificate = \"{at}/gone\"\nany_target = true\n"
+        );
+        let settings = Settings::parse(&text).unwrap();
+        let built_in = |name: &str| settings.driver.built_in(&name.parse().unwrap());
+        assert!(built_in("x509").unwrap().is_some());
+        for name in ["gone", "server_x509"] {
+            let error = built_in(name).map(drop).unwrap_err().to_string();
+            assert!(error.contains(&format!(".{name}`")), "{error}");
         }
     }
 
