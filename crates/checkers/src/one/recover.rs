@@ -70,6 +70,21 @@ impl RsaKey {
         (self.key.n().to_bytes_be(), self.key.e().to_bytes_be())
     }
 
+    /// RSAVP1: the number to the key's exponent. Square and multiply, for the exponent has two bits that are set: the
+    /// library prepares sixteen powers for any exponent, and takes more than twice as long.
+    fn raised(&self, number: &BigUint) -> BigUint {
+        let (n, e) = (self.key.n(), self.key.e().to_bytes_be());
+        let bits = e.iter().flat_map(|byte| (0..8).rev().map(move |bit| byte >> bit & 1 == 1));
+        let mut result = number.clone();
+        for bit in bits.skip_while(|bit| !bit).skip(1) {
+            result = &result * &result % n;
+            if bit {
+                result = result * number % n;
+            }
+        }
+        result
+    }
+
     /// What the owner of the key has signed: all that stands behind the padding, which fills the rest of the
     /// modulus. Nothing where it is no signature.
     pub(crate) fn recover(&self, signature: &[u8]) -> Option<Vec<u8>> {
@@ -81,7 +96,7 @@ impl RsaKey {
         if number >= *self.key.n() {
             return None;
         }
-        let block = rsa::hazmat::rsa_encrypt(&self.key, &number).ok()?.to_bytes_be();
+        let block = self.raised(&number).to_bytes_be();
         // 00 01 FF…FF 00 text; the number has no leading zero, and so must lack exactly one byte.
         if block.len() + 1 != signature.len() {
             return None;
@@ -146,6 +161,21 @@ mod tests {
         ];
         for block in wrong {
             assert_eq!(public.recover(&raised(&key, &block)), None, "{:?}", &block[..20]);
+        }
+    }
+
+    /// The library's own way comes to the same, for any exponent.
+    #[test]
+    fn raising_is_the_library_s() {
+        let key = rsa_key(RSA_2048);
+        let n = key.n().to_bytes_be();
+        for exponent in [&[1, 0, 1][..], &[1, 0, 3], &[0xff, 0xff, 0xff, 0xff], &[1, 0, 0, 0, 1]] {
+            let public = RsaKey::from_parts(&n, exponent).unwrap();
+            for number in [&n[1..], &[0x80; 256], &[2], &[1], &[]] {
+                let number = BigUint::from_bytes_be(number);
+                let theirs = rsa::hazmat::rsa_encrypt(&public.key, &number).unwrap();
+                assert_eq!(public.raised(&number), theirs, "{exponent:?}");
+            }
         }
     }
 
