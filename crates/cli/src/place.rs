@@ -62,7 +62,7 @@ impl Place {
             audit = self.config.open_existing_audit()?;
         }
         let admin = Admin::new(store, hasher()?, self.config.recipe(), SystemWorld::new());
-        let admin = admin.keeping(self.config.kept_keys());
+        let admin = admin.keeping(self.config.kept_keys()).under(self.config.pool_rules()?);
         Ok(admin.by(actor).recorded_in(audit))
     }
 

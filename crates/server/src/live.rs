@@ -140,6 +140,7 @@ impl Live {
         let admin =
             Admin::new(engine.store.clone(), Arc::clone(&self.pool), config.recipe(), engine.world);
         let admin = admin.recorded_in(engine.audit.clone()).keeping(config.kept_keys());
+        let admin = admin.under(config.pool_rules()?);
         // Nobody else takes listeners away meanwhile: one reload at a time.
         let held = std::mem::take(&mut *self.listeners());
         let next =

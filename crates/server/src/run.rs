@@ -237,6 +237,7 @@ impl Server {
         let engine = Arc::new(engine(&config, &store, &pool, world).await?);
         let admin = Admin::new(store.clone(), Arc::clone(&pool), config.recipe(), engine.world);
         let admin = admin.recorded_in(engine.audit.clone()).keeping(config.kept_keys());
+        let admin = admin.under(config.pool_rules()?);
         let mut passed = Passed::take().map_err(system("cannot take systemd's sockets"))?;
         let control = SocketOptions {
             path: control::path(&config.data),

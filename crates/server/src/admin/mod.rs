@@ -23,8 +23,9 @@ use countersign::{Secret, World};
 use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::pool::HashPool;
+use countersign_checkers::userpool::PoolRules;
 use countersign_store::{
-    AccountChange, AccountUpdate, AuditEvent, AuditFilter, Changes, CredentialType, Group,
+    Account, AccountChange, AccountUpdate, AuditEvent, AuditFilter, Changes, CredentialType, Group,
     NewAccount, NewCredential, Page, Store, StoreError, check_group_name, check_user_name,
 };
 
@@ -57,19 +58,27 @@ pub struct Admin {
     world: SystemWorld,
     actor: Arc<str>,
     audit: Audit,
+    rules: Option<Arc<PoolRules>>,
 }
 
 impl Admin {
     /// Somebody at work on this store; new passwords are hashed by `hasher` as `recipe` says.
     pub fn new(store: Store, hasher: Arc<HashPool>, recipe: Recipe, world: SystemWorld) -> Self {
         let (kept_keys, actor, audit) = (KeptKeys::default(), "server".into(), Audit::off());
-        Self { store, hasher, recipe, kept_keys, world, actor, audit }
+        Self { store, hasher, recipe, kept_keys, world, actor, audit, rules: None }
     }
 
     /// The same, keeping keys for SCRAM of the passwords that it sets.
     #[must_use]
     pub fn keeping(self, kept_keys: KeptKeys) -> Self {
         Self { kept_keys, ..self }
+    }
+
+    /// The same, under the rules of a user pool: groups that a driver manages are not changed by hand, and users
+    /// change their password where their driver's rules let them.
+    #[must_use]
+    pub fn under(self, rules: Option<PoolRules>) -> Self {
+        Self { rules: rules.map(Arc::new), ..self }
     }
 
     /// The same, with every act in this record.
@@ -130,6 +139,7 @@ impl Admin {
     pub async fn change_user(&self, name: &str, change: UserChange) -> Result<Done, AdminError> {
         check_groups(&change.groups)?;
         let account = self.store.read_account(name).await?.ok_or_else(|| no_user(name))?;
+        self.may_change_groups(&account, &change)?;
         // What can be known to fail is refused before anything is changed.
         for group in &change.remove_groups {
             if !account.groups.iter().any(|member| member.group == *group) {
@@ -158,6 +168,32 @@ impl Admin {
         let done = self.store.change_account(name, &wanted, self.now()).await?;
         self.record(name, "user-set", &changed(&change)).await;
         Ok(done.into())
+    }
+
+    /// Whoever administers is nobody's to say but administrators', unless the pool says so.
+    fn may_change_groups(&self, account: &Account, change: &UserChange) -> Result<(), AdminError> {
+        let (Some(rules), Some(driver)) = (&self.rules, account.driven_by()) else { return Ok(()) };
+        let named = change.groups.iter().map(|group| &group.name).chain(&change.remove_groups);
+        let mut managed = named.filter(|name| rules.administrators || *name != ADMINISTRATORS);
+        match rules.of(Some(driver)).managed_groups && managed.next().is_some() {
+            true => {
+                let why = format!("the driver `{driver}` manages the groups of `{}`", account.name);
+                Err(AdminError::invalid("groups", why))
+            }
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the user may change the own password. Administrators always may.
+    fn may_change_password(&self, account: &Account) -> Result<(), AdminError> {
+        let Some(rules) = &self.rules else { return Ok(()) };
+        let administers = account.groups.iter().any(|member| member.group == ADMINISTRATORS);
+        if administers || rules.of(account.driver.as_deref()).password_change {
+            return Ok(());
+        }
+        let driver = account.driver.as_deref().unwrap_or(Account::CORE);
+        let why = format!("passwords of the driver `{driver}` are not changed by their users");
+        Err(AdminError::invalid("password", why))
     }
 
     /// Removes a user, with everything that belongs to them and their sessions.

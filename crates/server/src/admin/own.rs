@@ -50,6 +50,10 @@ impl Own {
     /// A rule is broken, or there is no such account or session any more; the old password stays.
     pub async fn change_password(&self, new: Secret, by: &str) -> Result<u64, OwnError> {
         password_rules(&self.name, &new).map_err(OwnError::Password)?;
+        let account = self.admin.store.read_account(&self.name).await?;
+        if let Some(account) = &account {
+            self.admin.may_change_password(account)?;
+        }
         let hash = self.admin.hash(&self.name, new.clone()).await?;
         let wanted = AccountChange {
             fields: AccountUpdate { must_change: Some(false), ..AccountUpdate::default() },

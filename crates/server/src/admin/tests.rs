@@ -213,3 +213,52 @@ async fn the_first_administrator_is_made_once() {
     other.admin.add_user(NewUser::named("ada")).await.unwrap();
     assert!(other.admin.ensure_first_administrator().await.unwrap().is_none());
 }
+
+/// OpenNebula's rules, where a pool has some.
+#[tokio::test]
+async fn a_driver_that_manages_groups_and_passwords_has_them_for_itself() {
+    use countersign_checkers::userpool::PoolRules;
+    let place = place().await;
+    let managed = PoolRules::default();
+    assert!(managed.of(Some("ldap")).managed_groups && !managed.of(Some("x509")).password_change);
+    let admin = place.admin.clone().under(Some(managed.clone()));
+    let in_group = |name: &str| UserChange {
+        groups: vec![group(name, false)],
+        create_groups: true,
+        ..UserChange::default()
+    };
+    let driver =
+        |name: &str| UserChange { driver: Some(Some(name.into())), ..UserChange::default() };
+    admin.add_user(ada()).await.unwrap();
+    admin.change_user("ada", in_group("others")).await.unwrap();
+    admin.change_user("ada", driver("ldap")).await.unwrap();
+    let leave = UserChange { remove_groups: vec!["others".into()], ..UserChange::default() };
+    for change in [in_group("more"), leave.clone()] {
+        let error = admin.change_user("ada", change).await.unwrap_err().to_string();
+        assert!(error.contains("the driver `ldap` manages the groups of `ada`"), "{error}");
+    }
+    // Who administers is not the driver's to say; nor is it all a driver's where there are no rules.
+    admin.change_user("ada", in_group(ADMINISTRATORS)).await.unwrap();
+    place.admin.change_user("ada", leave).await.unwrap();
+
+    let new = || Secret::from("difference engine");
+    session(&place.store, "ada", admin.now()).await;
+    let strict = |password_change| {
+        let mut rules = managed.clone();
+        let core = countersign_wire::one::conf::DriverRules { password_change, ..rules.of(None) };
+        rules.drivers.insert("core".parse().unwrap(), core);
+        place.admin.clone().under(Some(rules)).own("ada")
+    };
+    let nobody = UserChange { driver: Some(None), ..UserChange::default() };
+    admin.change_user("ada", nobody).await.unwrap();
+    strict(false).change_password(new(), "hash of ada").await.unwrap();
+    let out = UserChange { remove_groups: vec![ADMINISTRATORS.into()], ..UserChange::default() };
+    admin
+        .add_user(NewUser { groups: vec![group(ADMINISTRATORS, false)], ..NewUser::named("bob") })
+        .await
+        .unwrap();
+    admin.change_user("ada", out).await.unwrap();
+    let refused = strict(false).change_password(new(), "hash of ada").await.unwrap_err();
+    assert!(format!("{refused:?}").contains("not changed by their users"), "{refused:?}");
+    strict(true).change_password(new(), "hash of ada").await.unwrap();
+}

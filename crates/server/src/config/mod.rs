@@ -24,7 +24,7 @@ use countersign_checkers::accounts::KeptKeys;
 use countersign_checkers::hash::Recipe;
 use countersign_checkers::kinds::Chosen;
 use countersign_checkers::pool::HashPool;
-use countersign_checkers::userpool::UserPool;
+use countersign_checkers::userpool::{PoolRules, UserPool};
 use countersign_sasl::{Login, OAuthBearer, Plain, XOAuth2};
 use countersign_store::{Location, Store};
 use serde::Deserialize;
@@ -270,6 +270,15 @@ impl Config {
         })
     }
 
+    /// The rules of the user pool, if there is one. May read another file.
+    ///
+    /// # Errors
+    ///
+    /// As [`PoolSection::rules`].
+    pub fn pool_rules(&self) -> Result<Option<PoolRules>, ConfigError> {
+        self.pool.as_ref().map(PoolSection::rules).transpose()
+    }
+
     /// What checkers are made of. Without a store there are no rules for accounts either.
     ///
     /// # Errors
@@ -282,8 +291,7 @@ impl Config {
         world: Arc<dyn World>,
     ) -> Result<Parts, ConfigError> {
         let mut parts = Parts::new(pool, world);
-        if let (Some(section), Some(store)) = (&self.pool, &store) {
-            let rules = section.rules()?;
+        if let (Some(rules), Some(store)) = (self.pool_rules()?, &store) {
             let users = UserPool::new(store.clone(), Arc::clone(&parts.world), rules);
             let users = users.map_err(|why| ConfigError::general(format!("[pool] {why}")))?;
             parts.user_pool = Some(Arc::new(users));
