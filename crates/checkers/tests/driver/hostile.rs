@@ -11,7 +11,7 @@ use crate::{ask, broken, driver, failure, patient, refusal, reply, with};
 
 /// So long a hanging driver may take here.
 fn hasty() -> DriverLimits {
-    DriverLimits { time: Duration::from_millis(200), ..DriverLimits::default() }
+    DriverLimits { time: Duration::from_millis(1000), ..DriverLimits::default() }
 }
 
 #[tokio::test]
@@ -77,17 +77,17 @@ async fn a_driver_that_hangs_is_ended_with_all_its_processes() {
                   echo 'ERROR: 7 waiting' >&2\necho t alice p 0\nwait\n";
     let forks = with(&scripts, "forks", script, Profile::V7_0, hasty());
     let attempt = ask(&forks, "x").await;
-    assert!(matches!(attempt.outcome, Outcome::Failed(Failure::Late(200))), "{attempt:?}");
+    assert!(matches!(attempt.outcome, Outcome::Failed(Failure::Late(1000))), "{attempt:?}");
     assert_eq!(attempt.lines[0].text, "waiting");
     scripts.until_gone("forks").await;
     // It closes its outputs, and so seems to have ended.
     let script = "#!/bin/sh\necho t alice p 0\nexec sleep 1000 >&- 2>&-\n";
     let closes = with(&scripts, "closes", script, Profile::V7_0, hasty());
-    assert_eq!(failure(&closes, "x").await, Failure::Late(200));
+    assert_eq!(failure(&closes, "x").await, Failure::Late(1000));
     // It ignores what can be ignored.
     let script = "#!/bin/sh\ntrap '' TERM INT HUP\nsleep 1000\n";
     let ignores = with(&scripts, "ignores", script, Profile::V7_0, hasty());
-    assert_eq!(failure(&ignores, "x").await, Failure::Late(200));
+    assert_eq!(failure(&ignores, "x").await, Failure::Late(1000));
     scripts.until_gone("ignores").await;
 }
 

@@ -145,7 +145,7 @@ async fn what_says_no_hello() {
 #[tokio::test]
 async fn a_login_that_takes_too_long_is_cancelled() {
     let scripts = Scripts::new();
-    let limits = DriverLimits { time: Duration::from_millis(300), processes: 1, ..patient() };
+    let limits = DriverLimits { time: Duration::from_millis(2000), processes: 1, ..patient() };
     // It understands: the login is over, its place is free, and the process is the same.
     let folder = scripts.folder().display();
     let body = format!(
@@ -154,7 +154,7 @@ async fn a_login_that_takes_too_long_is_cancelled() {
     );
     let polite = driver(&scripts, "polite", &loops(&body), limits);
     let pid = refusal(&polite, "pid").await;
-    assert_eq!(failure(&polite, "x").await, Failure::Late(300));
+    assert_eq!(failure(&polite, "x").await, Failure::Late(2000));
     assert_eq!(refusal(&polite, "pid").await, pid);
     assert_eq!(scripts.read("cancelled"), "2");
     // Whoever leaves cancels, too.
@@ -165,16 +165,16 @@ async fn a_login_that_takes_too_long_is_cancelled() {
     assert_eq!(refusal(&polite, "pid").await, pid);
     // It does not: it is ended.
     let stubborn = driver(&scripts, "stubborn", &loops("pass"), limits);
-    assert_eq!(failure(&stubborn, "x").await, Failure::Late(300));
+    assert_eq!(failure(&stubborn, "x").await, Failure::Late(2000));
     scripts.until_gone("stubborn").await;
 }
 
 #[tokio::test]
 async fn one_that_does_not_read() {
     let scripts = Scripts::new();
-    let limits = DriverLimits { time: Duration::from_millis(300), ..patient() };
+    let limits = DriverLimits { time: Duration::from_millis(2000), ..patient() };
     let deaf = driver(&scripts, "deaf", "say('hello', version=1)\ntime.sleep(1000)\n", limits);
-    assert_eq!(failure(&deaf, &*"x".repeat(1_000_000)).await, Failure::Late(300));
+    assert_eq!(failure(&deaf, &*"x".repeat(1_000_000)).await, Failure::Late(2000));
     scripts.until_gone("deaf").await;
 }
 
