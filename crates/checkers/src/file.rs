@@ -39,6 +39,36 @@ struct Loaded {
     decoy: Option<Decoy>,
 }
 
+impl Loaded {
+    /// What there is to say of a password whose hash takes no time.
+    fn check_at_once(&self, login: &str, password: &Secret, spends: bool) -> Option<Verdict> {
+        let spend = || match &self.decoy {
+            Some(Decoy::Hash(hash)) => at_once(hash, password).map(drop),
+            Some(Decoy::Readable) => {
+                self.users.spend(password);
+                Some(())
+            }
+            None => Some(()),
+        };
+        let Some(entry) = self.users.find(login) else {
+            if spends {
+                spend()?;
+            }
+            return Some(Verdict::UNKNOWN);
+        };
+        let right = match (entry.is_readable(password), entry.kept_hash()) {
+            (Some(right), _) => right,
+            (None, Some(hash)) => at_once(hash, password)?,
+            // One without a password takes the work of one with another.
+            (None, None) => {
+                spend()?;
+                false
+            }
+        };
+        Some(if right { found(&entry) } else { Verdict::WRONG })
+    }
+}
+
 /// What an unknown user's password is compared with: something of the file's commonest scheme.
 enum Decoy {
     Hash(Hash),
@@ -105,34 +135,10 @@ impl PasswordStore for File {
         password: &Secret,
         spends: bool,
     ) -> Option<Result<Verdict, Fault>> {
-        let loaded = match self.watched.at_once()? {
-            Ok(loaded) => loaded,
-            Err(fault) => return Some(Err(fault)),
-        };
-        let spend = || match &loaded.decoy {
-            Some(Decoy::Hash(hash)) => at_once(hash, password).map(drop),
-            Some(Decoy::Readable) => {
-                loaded.users.spend(password);
-                Some(())
-            }
-            None => Some(()),
-        };
-        let Some(entry) = loaded.users.find(login) else {
-            if spends {
-                spend()?;
-            }
-            return Some(Ok(Verdict::UNKNOWN));
-        };
-        let right = match (entry.is_readable(password), entry.kept_hash()) {
-            (Some(right), _) => right,
-            (None, Some(hash)) => at_once(hash, password)?,
-            // One without a password takes the work of one with another.
-            (None, None) => {
-                spend()?;
-                false
-            }
-        };
-        Some(Ok(if right { found(&entry) } else { Verdict::WRONG }))
+        match self.watched.at_once(|loaded| loaded.check_at_once(login, password, spends))? {
+            Ok(verdict) => verdict.map(Ok),
+            Err(fault) => Some(Err(fault)),
+        }
     }
 
     async fn check(&self, login: &str, password: &Secret) -> Result<Verdict, Fault> {

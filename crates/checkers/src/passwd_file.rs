@@ -327,7 +327,9 @@ impl<'a> Entry<'a> {
 
     /// Dovecot's extra fields, `key=value` between spaces; a key alone has an empty value.
     pub fn extra(&self) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let fields = self.field(5).unwrap_or("").split_ascii_whitespace();
+        // Most lines have nothing after the password, which is told sooner than that they have no sixth field.
+        let extra = if self.row.rest.is_empty() { None } else { self.field(5) };
+        let fields = extra.unwrap_or("").split_ascii_whitespace();
         fields.map(|field| field.split_once('=').unwrap_or((field, "")))
     }
 

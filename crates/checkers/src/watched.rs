@@ -5,7 +5,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use countersign::{Fault, FaultKind};
@@ -34,7 +34,8 @@ struct Inner<T> {
     path: PathBuf,
     read: Box<Read<T>>,
     look_every: Duration,
-    state: Mutex<State<T>>,
+    /// Each login looks at it, and a tenth of a second's first changes it.
+    state: RwLock<State<T>>,
 }
 
 /// Makes something of a file's bytes.
@@ -89,7 +90,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
             looking: false,
             broken: None,
         };
-        let (read, state) = (Box::new(read), Mutex::new(state));
+        let (read, state) = (Box::new(read), RwLock::new(state));
         Ok(Self { inner: Arc::new(Inner { what, path, read, look_every: LOOK_EVERY, state }) })
     }
 
@@ -110,13 +111,16 @@ impl<T: Send + Sync + 'static> Watched<T> {
         Arc::clone(&self.inner.state().loaded.value)
     }
 
-    /// The file as it is now, where nobody need look for that.
+    /// What `see` makes of the file as it is now, where nobody need look for that. What is read meanwhile waits
+    /// for it, and others who see it do not: so it must be short.
     ///
     /// # Errors
     ///
     /// As [`Watched::current`].
-    pub(crate) fn at_once(&self) -> Option<Result<Arc<T>, Fault>> {
-        self.inner.known(&self.inner.state(), coarse::steady())
+    pub(crate) fn at_once<R>(&self, see: impl FnOnce(&T) -> R) -> Option<Result<R, Fault>> {
+        let state = self.inner.state.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self.inner.known(&state, coarse::steady())?;
+        Some(known.map(|known| see(known)))
     }
 
     /// The file as it is now.
@@ -128,7 +132,7 @@ impl<T: Send + Sync + 'static> Watched<T> {
         let look = {
             let (mut state, now) = (self.inner.state(), coarse::steady());
             if let Some(known) = self.inner.known(&state, now) {
-                return known;
+                return known.map(Arc::clone);
             }
             state.looked = now;
             state.looking = true;
@@ -146,12 +150,12 @@ impl<T: Send + Sync + 'static> Watched<T> {
 }
 
 impl<T> Inner<T> {
-    fn state(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> RwLockWriteGuard<'_, State<T>> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What holds until the next look, if none is due.
-    fn known(&self, state: &State<T>, now: Duration) -> Option<Result<Arc<T>, Fault>> {
+    fn known<'s>(&self, state: &'s State<T>, now: Duration) -> Option<Result<&'s Arc<T>, Fault>> {
         let age = now.saturating_sub(state.looked);
         if state.looking && age > PATIENCE {
             return Some(Err(self.hangs()));
@@ -200,7 +204,7 @@ impl<T> Look<T> {
                 state.broken = Some(fault);
             }
         }
-        state.usable()
+        state.usable().map(Arc::clone)
     }
 }
 
@@ -211,8 +215,11 @@ impl<T> Drop for Look<T> {
 }
 
 impl<T> State<T> {
-    fn usable(&self) -> Result<Arc<T>, Fault> {
-        self.broken.clone().map_or_else(|| Ok(Arc::clone(&self.loaded.value)), Err)
+    fn usable(&self) -> Result<&Arc<T>, Fault> {
+        match &self.broken {
+            None => Ok(&self.loaded.value),
+            Some(fault) => Err(fault.clone()),
+        }
     }
 }
 

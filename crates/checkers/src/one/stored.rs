@@ -104,8 +104,8 @@ impl StoredSecrets for StoredFile {
         &'a self,
         user: &'a UserName,
     ) -> Pin<Box<dyn Future<Output = Result<Option<Secret>, Fault>> + Send + 'a>> {
-        if let Some(rows) = self.file.at_once() {
-            return Box::pin(std::future::ready(rows.map(|rows| rows.of(user))));
+        if let Some(secret) = self.file.at_once(|rows| rows.of(user)) {
+            return Box::pin(std::future::ready(secret));
         }
         Box::pin(async { Ok(self.file.current().await?.of(user)) })
     }
