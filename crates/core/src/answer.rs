@@ -19,6 +19,7 @@ pub enum Answer {
 }
 
 impl From<&str> for Answer {
+    #[inline]
     fn from(text: &str) -> Self {
         Self::Value(text.into())
     }
@@ -65,6 +66,7 @@ impl Answers {
 
     /// The answers, with one more.
     #[must_use]
+    #[inline]
     pub fn with(mut self, name: impl Into<Cow<'static, str>>, answer: impl Into<Answer>) -> Self {
         self.push(name, answer);
         self
@@ -72,6 +74,7 @@ impl Answers {
 
     /// Adds an answer. Two answers of one name are kept, and refused by
     /// [`Round::accept`](crate::Round::accept): nothing replaces anything silently.
+    #[inline]
     pub fn push(&mut self, name: impl Into<Cow<'static, str>>, answer: impl Into<Answer>) {
         self.0.push((name.into(), answer.into()));
     }
@@ -101,6 +104,7 @@ impl Answers {
     }
 
     /// The value of that name; `None` when it is absent, declined or no value.
+    #[inline]
     pub fn value(&self, name: &str) -> Option<&Secret> {
         match self.find(name) {
             Some(Answer::Value(value)) => Some(value),

@@ -35,13 +35,42 @@ impl Plan {
         usize::from(index) + 1 >= self.checkers.len()
     }
 
-    /// The scene as the checker of this place sees it.
-    fn scene_at<'a>(&self, index: u16, state: Option<&'a State>, scene: &Scene<'a>) -> Scene<'a> {
+    /// Whether another checker is asked after this place, if this one does not know the user, and only then.
+    fn is_followed(&self, index: u16) -> bool {
         let asked = self.checkers.get(usize::from(index));
-        let followed =
-            asked.is_some_and(|asked| asked.results.only_unknown_goes_on()) && !self.is_last(index);
+        asked.is_some_and(|asked| asked.results.only_unknown_goes_on()) && !self.is_last(index)
+    }
+
+    /// The scene as the checker of this place sees it.
+    #[inline(never)]
+    fn scene_at<'a>(&self, index: u16, state: Option<&'a State>, scene: &Scene<'a>) -> Scene<'a> {
         let challenged = state.and_then(|state| state.challenged.as_deref());
-        Scene { followed, challenged, ..*scene }
+        Scene { followed: self.is_followed(index), challenged, ..*scene }
+    }
+
+    /// Whether the checker of this place sees this very scene.
+    #[inline]
+    fn is_seen_by(&self, index: u16, state: Option<&State>, scene: &Scene<'_>) -> bool {
+        let challenged = state.is_some_and(|state| state.challenged.is_some());
+        self.is_followed(index) == scene.followed && !challenged && scene.challenged.is_none()
+    }
+}
+
+/// A plan that a login goes by: its own share of it where it may wait for long, or lent to one that goes on in the
+/// same call.
+pub(crate) trait Planned: Send + Sync {
+    fn plan(&self) -> &Plan;
+}
+
+impl Planned for Arc<Plan> {
+    fn plan(&self) -> &Plan {
+        self
+    }
+}
+
+impl Planned for &Arc<Plan> {
+    fn plan(&self) -> &Plan {
+        self
     }
 }
 
@@ -76,8 +105,8 @@ impl Asked {
 ///
 /// Answers are remembered within the attempt, so that a second checker that asks the same question (the
 /// same name and kind, without a challenge) does not bother the peer again.
-pub struct Chain {
-    plan: Arc<Plan>,
+pub(crate) struct Chain<P = Arc<Plan>> {
+    plan: P,
     current: Option<BoxExchange>,
     /// Absent while it is not needed: most pending logins are in their first round.
     state: Option<Box<State>>,
@@ -157,8 +186,16 @@ struct Remembered {
     given_to: u16,
 }
 
-impl Chain {
-    pub(crate) fn new(plan: Arc<Plan>) -> Self {
+impl Chain<&Arc<Plan>> {
+    /// The same, with a share of the plan.
+    pub(crate) fn kept(self) -> Chain {
+        let Self { plan, current, state, index, asked } = self;
+        Chain { plan: Arc::clone(plan), current, state, index, asked }
+    }
+}
+
+impl<P: Planned> Chain<P> {
+    pub(crate) fn new(plan: P) -> Self {
         Self { plan, current: None, state: None, index: 0, asked: false }
     }
 
@@ -167,38 +204,60 @@ impl Chain {
     }
 
     fn is_last(&self) -> bool {
-        self.plan.is_last(self.index)
+        self.plan.plan().is_last(self.index)
     }
 
-    /// What a checker's step comes to here: the end of ours, or the answers to go on with.
-    fn came(&mut self, step: Result<Step, Fault>) -> Result<Result<Step, Fault>, Answers> {
-        let Some(asked) = self.plan.checkers.get(usize::from(self.index)) else {
-            return Ok(Ok(Step::deny(Reason::Unsupported)));
+    /// What a checker's step comes to here: ours, in its place, or the answers to go on with.
+    fn came(&mut self, step: &mut Result<Step, Fault>) -> Option<Answers> {
+        let Some(asked) = self.plan.plan().checkers.get(usize::from(self.index)) else {
+            *step = Ok(Step::deny(Reason::Unsupported));
+            return None;
         };
-        let results = asked.results;
-        let end = match step {
+        match step {
             Ok(Step::Ask(round)) => {
-                if let Some(recalled) = self.recall(&round) {
-                    return Err(recalled);
+                if let Some(recalled) = self.recall(round) {
+                    return Some(recalled);
                 }
                 if !self.is_last() {
-                    self.state().asked = Some(Arc::clone(&round));
+                    self.state().asked = Some(Arc::clone(round));
                 }
-                return Ok(Ok(Step::Ask(round)));
+                None
             }
-            Ok(Step::Grant(mut who)) => {
+            Ok(Step::Grant(who)) => {
                 who.vouched_by(&asked.vouched);
-                self.granted(results, who)
+                if asked.results.granted != Then::End || self.state.is_some() {
+                    return self.weigh(step);
+                }
+                // Most are decided here. Its exchange is over.
+                (self.current, self.asked) = (None, false);
+                None
             }
+            _ => self.weigh(step),
+        }
+    }
+
+    /// The same, where it ends or another checker is asked.
+    fn weigh(&mut self, step: &mut Result<Step, Fault>) -> Option<Answers> {
+        let asked = self.plan.plan().checkers.get(usize::from(self.index))?;
+        let results = asked.results;
+        let end = match std::mem::replace(step, Ok(Step::deny(Reason::Unsupported))) {
+            Ok(Step::Grant(who)) => self.granted(results, who),
             Ok(Step::Deny(denial)) => {
                 let name = Arc::clone(&asked.vouched.checker);
                 self.refused(results, name, denial)
             }
             Err(fault) => self.failed(results, fault),
+            asks => Some(asks),
         };
         // Its exchange is over, whoever is asked next.
         (self.current, self.asked) = (None, false);
-        end.ok_or_else(Answers::new)
+        match end {
+            Some(end) => {
+                *step = end;
+                None
+            }
+            None => Some(Answers::new()),
+        }
     }
 
     /// What to do about a refusal: end with this, or go on to the next checker.
@@ -230,9 +289,6 @@ impl Chain {
         results: Results,
         who: Verified<Identity>,
     ) -> Option<Result<Step, Fault>> {
-        if results.granted == Then::End && self.state.is_none() {
-            return Some(Ok(Step::Grant(who)));
-        }
         let last = self.is_last();
         let state = self.state();
         state.join(who);
@@ -324,71 +380,105 @@ impl Chain {
     }
 }
 
-impl Exchange for Chain {
-    fn at_once(&mut self, mut answers: Answers, scene: &Scene<'_>) -> AtOnce {
-        self.remember(&answers);
+impl<P: Planned> Chain<P> {
+    /// [`Exchange::at_once`], which leaves the answers where they are when there is nothing to be said.
+    pub(crate) fn said(
+        &mut self,
+        answers: &mut Answers,
+        scene: &Scene<'_>,
+    ) -> Option<Result<Step, Fault>> {
+        self.remember(answers);
         loop {
-            let Some(asked) = self.plan.checkers.get(usize::from(self.index)) else {
-                return AtOnce::Done(Ok(Step::deny(Reason::Unsupported)));
+            let Some(asked) = self.plan.plan().checkers.get(usize::from(self.index)) else {
+                return Some(Ok(Step::deny(Reason::Unsupported)));
             };
-            let scene = &self.plan.scene_at(self.index, self.state.as_deref(), scene);
-            let mechanism = &self.plan.mechanism;
-            let step = match &mut self.current {
-                Some(exchange) => match exchange.at_once(answers, scene) {
-                    AtOnce::Done(step) => step,
-                    AtOnce::Later(answers) => return AtOnce::Later(answers),
-                },
-                none => {
-                    let given = self.asked.then_some(&answers);
-                    match asked.checker.at_once(mechanism, given, scene) {
-                        Some(step) => {
-                            self.asked = true;
-                            step
-                        }
-                        None => match asked.begin(mechanism, self.asked, scene) {
-                            Ok(exchange) => {
-                                *none = Some(exchange);
-                                match std::mem::take(&mut self.asked) {
-                                    // Of these it was said that nothing can be said at once.
-                                    true => return AtOnce::Later(answers),
-                                    false => continue,
-                                }
-                            }
-                            Err(fault) => Err(fault),
-                        },
-                    }
+            let own;
+            let scene = match self.plan.plan().is_seen_by(self.index, self.state.as_deref(), scene)
+            {
+                true => scene,
+                false => {
+                    own = self.plan.plan().scene_at(self.index, self.state.as_deref(), scene);
+                    &own
                 }
             };
+            let mechanism = &self.plan.plan().mechanism;
+            // In one place from here to the end: to move what has just been written costs more than to write it.
+            let mut said = match &mut self.current {
+                Some(exchange) => match exchange.at_once(std::mem::take(answers), scene) {
+                    AtOnce::Done(step) => Some(step),
+                    AtOnce::Later(back) => {
+                        *answers = back;
+                        return None;
+                    }
+                },
+                None => asked.checker.at_once(mechanism, self.asked.then_some(&*answers), scene),
+            };
+            let Some(step) = &mut said else {
+                match asked.begin(mechanism, self.asked, scene) {
+                    Ok(exchange) => self.current = Some(exchange),
+                    Err(fault) => {
+                        let mut failed = Err(fault);
+                        match self.came(&mut failed) {
+                            None => return Some(failed),
+                            Some(next) => *answers = next,
+                        }
+                        continue;
+                    }
+                }
+                match std::mem::take(&mut self.asked) {
+                    // Of these it was said that nothing can be said at once.
+                    true => return None,
+                    false => continue,
+                }
+            };
+            self.asked = self.current.is_none();
             match self.came(step) {
-                Ok(end) => return AtOnce::Done(end),
-                Err(next) => answers = next,
+                None => return said,
+                Some(next) => *answers = next,
             }
         }
     }
 
-    async fn step(&mut self, mut answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+    /// [`Exchange::step`].
+    pub(crate) async fn later(
+        &mut self,
+        mut answers: Answers,
+        scene: &Scene<'_>,
+    ) -> Result<Step, Fault> {
         loop {
             // While it waits it is not in its place: a step that is dropped half-way leaves none.
             if let Some(mut exchange) = self.current.take() {
-                let scene = &self.plan.scene_at(self.index, self.state.as_deref(), scene);
-                let step = exchange.later(answers, scene).await;
+                let scene = &self.plan.plan().scene_at(self.index, self.state.as_deref(), scene);
+                let mut step = exchange.later(answers, scene).await;
                 self.current = Some(exchange);
-                answers = match self.came(step) {
-                    Ok(end) => return end,
-                    Err(next) => next,
+                answers = match self.came(&mut step) {
+                    None => return step,
+                    Some(next) => next,
                 };
             }
-            answers = match self.at_once(answers, scene) {
-                AtOnce::Done(step) => return step,
-                AtOnce::Later(answers) => answers,
-            };
+            if let Some(step) = self.said(&mut answers, scene) {
+                return step;
+            }
         }
     }
 }
 
-impl std::fmt::Debug for Chain {
+impl<P: Planned + 'static> Exchange for Chain<P> {
+    fn at_once(&mut self, mut answers: Answers, scene: &Scene<'_>) -> AtOnce {
+        match self.said(&mut answers, scene) {
+            Some(step) => AtOnce::Done(step),
+            None => AtOnce::Later(answers),
+        }
+    }
+
+    async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        self.later(answers, scene).await
+    }
+}
+
+impl<P: Planned> std::fmt::Debug for Chain<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let checkers = self.plan.checkers.iter().map(|asked| &*asked.vouched.checker);
+        let checkers = self.plan.plan().checkers.iter().map(|asked| &*asked.vouched.checker);
         f.debug_list().entries(checkers).finish()
     }
 }

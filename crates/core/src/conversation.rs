@@ -5,10 +5,11 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::chain::{Plan, Planned};
 use crate::exchange::Running;
 use crate::{
-    Answer, Answers, AtOnce, BoxExchange, Denial, Fault, Identity, Misuse, Moment, Peer, ProvenKey,
-    Reason, Round, Scene, Step, Verified, World,
+    Answer, Answers, BoxExchange, Cancelled, Denial, Fault, Identity, Misuse, Moment, Peer,
+    ProvenKey, Reason, Responder, Round, Scene, Step, Verified, World,
 };
 
 /// An exchange under way, with the rules around it:
@@ -50,10 +51,12 @@ use crate::{
 /// assert!(conversation.is_over());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug)]
-pub struct Conversation {
+pub struct Conversation(Talk<Arc<Plan>>);
+
+/// All of a conversation. One that is not given away goes by a plan that is lent.
+pub(crate) struct Talk<P: Planned> {
     /// Taken out while a step waits, so that a dropped step leaves none.
-    exchange: Option<Running>,
+    exchange: Option<Running<P>>,
     open: Option<Arc<Round>>,
     last: Option<Box<Last>>,
     peer: Arc<Peer>,
@@ -63,6 +66,17 @@ pub struct Conversation {
     number: u16,
     tries: u8,
     mistakes: u8,
+}
+
+impl std::fmt::Debug for Conversation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Talk { exchange, number, peer, .. } = &self.0;
+        f.debug_struct("Conversation")
+            .field("exchange", exchange)
+            .field("number", number)
+            .field("peer", peer)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The end of a conversation, or its open round: what a step comes to for the peer's protocol.
@@ -155,15 +169,74 @@ impl Conversation {
     ) -> Result<(Self, Reply), Fault> {
         let now = world.now();
         let exchange = Running::Other(exchange);
-        let mut conversation = Self::new(exchange, peer, claimed, bounds, now);
-        let reply = conversation.start(now, world).await?.reply();
-        Ok((conversation, reply))
+        let talk = Talk::new(exchange, peer, claimed, bounds, now);
+        Self::started(talk, now, world).await
     }
 
+    /// One that is to be started: its first step, which needs no answers.
+    pub(crate) async fn started(
+        mut talk: Talk<Arc<Plan>>,
+        now: Moment,
+        world: &dyn World,
+    ) -> Result<(Self, Reply), Fault> {
+        let turn = talk.run(Answers::new(), now, world).await?;
+        let reply = talk.reply(turn);
+        Ok((Self(talk), reply))
+    }
+
+    /// Answers round `number`.
+    ///
+    /// # Errors
+    ///
+    /// [`Halt::Misuse`] leaves the round open for a better answer; [`Halt::Fault`] ends the
+    /// conversation.
+    pub async fn answer(
+        &mut self,
+        number: u16,
+        answers: Answers,
+        world: &dyn World,
+    ) -> Result<Reply, Halt> {
+        self.0.answer(number, answers, world).await
+    }
+
+    /// The open round, if the conversation waits for one to be answered.
+    pub fn open(&self) -> Option<Ask> {
+        let round = Arc::clone(self.0.open.as_ref()?);
+        Some(Ask { number: self.0.number, round })
+    }
+
+    /// Whether it can go on no more.
+    pub fn is_over(&self) -> bool {
+        self.0.open.is_none()
+    }
+
+    /// When it must be over, on the steady clock.
+    pub fn deadline_ms(&self) -> u64 {
+        self.0.deadline_ms
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> &Arc<Peer> {
+        &self.0.peer
+    }
+
+    /// The transport has seen a key proven since this began (RFC 4252 §7): whatever asks for a key from here on
+    /// takes it, and asks for no signature. See `K2` in `docs/protocols/publickey.md`.
+    pub fn proves(&mut self, key: ProvenKey) {
+        Arc::make_mut(&mut self.0.peer).more.key = Some(key);
+    }
+
+    /// Ends it without a decision: the peer left, or said that it does not want to go on.
+    pub fn cancel(&mut self) -> Denial {
+        self.0.cancel()
+    }
+}
+
+impl<P: Planned> Talk<P> {
     /// One that is to be started.
     #[inline]
     pub(crate) fn new(
-        exchange: Running,
+        exchange: Running<P>,
         peer: Arc<Peer>,
         claimed: Option<Box<str>>,
         bounds: &'static Bounds,
@@ -183,23 +256,7 @@ impl Conversation {
         }
     }
 
-    /// The first step, which needs no answers.
-    #[inline]
-    pub(crate) async fn start(
-        &mut self,
-        now: Moment,
-        world: &dyn World,
-    ) -> Result<Turn<'_>, Fault> {
-        self.run(Answers::new(), now, world).await
-    }
-
-    /// Answers round `number`.
-    ///
-    /// # Errors
-    ///
-    /// [`Halt::Misuse`] leaves the round open for a better answer; [`Halt::Fault`] ends the
-    /// conversation.
-    pub async fn answer(
+    async fn answer(
         &mut self,
         number: u16,
         answers: Answers,
@@ -211,36 +268,27 @@ impl Conversation {
         let now = world.now();
         let mark =
             (self.bounds.replay && self.open.is_some()).then(|| Mark::of(number, &answers, world));
-        let answers = match self.take(number, answers, now) {
+        let answers = match self.take(number, (answers, false), now) {
             Ok(answers) => answers,
             Err(Taken::Unfit(misuse)) => return Err(misuse.into()),
             Err(Taken::Over(denial)) => return Ok(Reply::Denied(denial)),
         };
         let turn = self.run(answers, now, world).await.map_err(Halt::Fault)?;
-        let reply = turn.reply();
+        let reply = self.reply(turn);
         if let Some(mark) = mark {
             self.last = Some(Box::new(Last { mark, reply: reply.clone() }));
         }
         Ok(reply)
     }
 
-    /// The same, where nobody asks for the last reply again.
-    pub(crate) async fn go_on(
+    /// Takes answers to the open round, which is then closed; and whether it is known that they fit it.
+    #[inline]
+    fn take(
         &mut self,
         number: u16,
-        answers: Answers,
-        world: &dyn World,
-    ) -> Result<Turn<'_>, Halt> {
-        let now = world.now();
-        match self.take(number, answers, now) {
-            Ok(answers) => self.run(answers, now, world).await.map_err(Halt::Fault),
-            Err(Taken::Unfit(misuse)) => Err(misuse.into()),
-            Err(Taken::Over(denial)) => Ok(Turn::Denied(denial)),
-        }
-    }
-
-    /// Takes answers to the open round, which is then closed.
-    fn take(&mut self, number: u16, answers: Answers, now: Moment) -> Result<Answers, Taken> {
+        (answers, fit): (Answers, bool),
+        now: Moment,
+    ) -> Result<Answers, Taken> {
         let Some(round) = &self.open else {
             self.forget_if_guessed_at();
             return Err(Taken::Unfit(Misuse::Closed));
@@ -248,7 +296,7 @@ impl Conversation {
         if now.steady_ms > self.deadline_ms {
             return Err(self.over(Denial::new(Reason::TimedOut)));
         }
-        let answers = match self.accept(round, number, answers) {
+        let answers = match self.accept(round, number, answers, fit) {
             Ok(answers) => answers,
             Err(misuse) => {
                 self.mistakes = self.mistakes.saturating_add(1);
@@ -264,40 +312,18 @@ impl Conversation {
         Ok(answers)
     }
 
-    /// The open round, if the conversation waits for one to be answered.
-    pub fn open(&self) -> Option<Ask> {
-        let round = Arc::clone(self.open.as_ref()?);
-        Some(Ask { number: self.number, round })
-    }
-
-    /// Whether it can go on no more.
-    pub fn is_over(&self) -> bool {
-        self.open.is_none()
-    }
-
-    /// When it must be over, on the steady clock.
-    pub fn deadline_ms(&self) -> u64 {
-        self.deadline_ms
-    }
-
-    /// Who is at the other end.
-    pub fn peer(&self) -> &Arc<Peer> {
-        &self.peer
-    }
-
-    /// The transport has seen a key proven since this began (RFC 4252 §7): whatever asks for a key from here on
-    /// takes it, and asks for no signature. See `K2` in `docs/protocols/publickey.md`.
-    pub fn proves(&mut self, key: ProvenKey) {
-        Arc::make_mut(&mut self.peer).more.key = Some(key);
-    }
-
-    /// Ends it without a decision: the peer left, or said that it does not want to go on.
-    pub fn cancel(&mut self) -> Denial {
+    pub(crate) fn cancel(&mut self) -> Denial {
         self.end();
         Denial::new(Reason::Cancelled)
     }
 
-    fn accept(&self, round: &Round, number: u16, answers: Answers) -> Result<Answers, Misuse> {
+    fn accept(
+        &self,
+        round: &Round,
+        number: u16,
+        answers: Answers,
+        fit: bool,
+    ) -> Result<Answers, Misuse> {
         if number != self.number {
             return Err(Misuse::Stale { given: number, open: self.number });
         }
@@ -309,29 +335,33 @@ impl Conversation {
             let question = question.map(|(name, _)| name.to_owned()).unwrap_or_default();
             return Err(Misuse::Unfit { question, why: "the answers together are too long" });
         }
-        round.accept(answers)
+        if fit { Ok(answers) } else { round.accept(answers) }
     }
 
-    /// What the exchange in its place says to these answers at once, or the answers again. That no round is open
-    /// keeps everybody away from it if it panics.
+    /// What these answers come to at once, if that can be said; else they are left where they are, for
+    /// [`Talk::waited`]. That no round is open keeps everybody away from the exchange if it panics.
     #[inline]
-    fn at_once(
+    pub(crate) fn step(
         &mut self,
-        answers: Answers,
+        answers: &mut Answers,
         now: Moment,
         world: &dyn World,
-    ) -> Result<Result<Step, Fault>, Answers> {
+    ) -> Option<Result<Turn, Fault>> {
         let scene = Scene { claimed: self.claimed.as_deref(), ..Scene::at(now, &self.peer, world) };
         let Some(exchange) = &mut self.exchange else {
-            return Ok(Err(Fault::internal("a conversation without an exchange")));
+            return Some(Err(Fault::internal("a conversation without an exchange")));
         };
-        match exchange.at_once(answers, &scene) {
-            AtOnce::Done(step) => Ok(step),
-            AtOnce::Later(answers) => Err(answers),
+        match exchange.said(answers, &scene) {
+            None => None,
+            Some(Ok(Step::Grant(who))) => {
+                self.exchange = None;
+                Some(Ok(Turn::Granted(who)))
+            }
+            Some(step) => Some(self.came(step)),
         }
     }
 
-    /// The same, for which it must wait.
+    /// What the exchange says to these answers, for which it must wait.
     async fn later(
         &mut self,
         answers: Answers,
@@ -348,22 +378,60 @@ impl Conversation {
         step
     }
 
-    #[inline]
     async fn run(
+        &mut self,
+        mut answers: Answers,
+        now: Moment,
+        world: &dyn World,
+    ) -> Result<Turn, Fault> {
+        match self.step(&mut answers, now, world) {
+            Some(turn) => turn,
+            None => self.waited(answers, now, world).await,
+        }
+    }
+
+    /// What these answers come to, of which nothing could be said at once.
+    pub(crate) async fn waited(
         &mut self,
         answers: Answers,
         now: Moment,
         world: &dyn World,
-    ) -> Result<Turn<'_>, Fault> {
-        let step = match self.at_once(answers, now, world) {
-            Ok(step) => step,
-            Err(answers) => self.later(answers, now, world).await,
-        };
+    ) -> Result<Turn, Fault> {
+        let step = self.later(answers, now, world).await;
         self.came(step)
     }
 
+    /// What a responder says to the open round: what it says at once, or nothing.
     #[inline]
-    fn came(&mut self, step: Result<Step, Fault>) -> Result<Turn<'_>, Fault> {
+    pub(crate) fn asks(
+        &self,
+        responder: &mut impl Responder,
+    ) -> Option<Result<(Answers, bool), Cancelled>> {
+        let round = self.open.as_ref()?;
+        let given = responder.respond_at_once(round)?;
+        Some(given.map(|given| given.to(round)))
+    }
+
+    /// The open round.
+    pub(crate) fn round(&self) -> Option<&Round> {
+        self.open.as_deref()
+    }
+
+    /// Takes answers to the open round, and whether it is known that they fit it, to step with.
+    #[inline]
+    pub(crate) fn given(
+        &mut self,
+        given: (Answers, bool),
+        now: Moment,
+    ) -> Result<Answers, Result<Denial, Misuse>> {
+        self.take(self.number, given, now).map_err(|taken| match taken {
+            Taken::Unfit(misuse) => Err(misuse),
+            Taken::Over(denial) => Ok(denial),
+        })
+    }
+
+    #[inline]
+    fn came(&mut self, step: Result<Step, Fault>) -> Result<Turn, Fault> {
         let end = match step {
             Ok(Step::Ask(round)) => return Ok(self.ask(round)),
             Ok(Step::Grant(who)) => Ok(Turn::Granted(who)),
@@ -374,7 +442,19 @@ impl Conversation {
         end
     }
 
-    fn ask(&mut self, round: Arc<Round>) -> Turn<'_> {
+    fn reply(&self, turn: Turn) -> Reply {
+        match (turn, &self.open) {
+            (Turn::Asks, Some(round)) => {
+                Reply::Ask(Ask { number: self.number, round: Arc::clone(round) })
+            }
+            // Not reached: it asks by opening a round.
+            (Turn::Asks, None) => Reply::Denied(Denial::new(Reason::Unsupported)),
+            (Turn::Granted(who), _) => Reply::Granted(who),
+            (Turn::Denied(denial), _) => Reply::Denied(denial),
+        }
+    }
+
+    fn ask(&mut self, round: Arc<Round>) -> Turn {
         if !round.answerable_by(&self.peer.supports) {
             let kinds = round.questions.iter().map(|q| q.kind.name()).collect::<Vec<_>>();
             let detail = format!("the peer cannot answer all of: {}", kinds.join(", "));
@@ -390,10 +470,11 @@ impl Conversation {
             }
         }
         self.number += 1;
-        Turn::Asks(self.number, self.open.insert(round))
+        self.open = Some(round);
+        Turn::Asks
     }
 
-    fn ends(&mut self, denial: Denial) -> Turn<'_> {
+    fn ends(&mut self, denial: Denial) -> Turn {
         self.end();
         Turn::Denied(denial)
     }
@@ -424,21 +505,12 @@ impl Conversation {
     }
 }
 
-/// What a step came to, with the open round where it is.
-pub(crate) enum Turn<'c> {
-    Asks(u16, &'c Arc<Round>),
+/// What a step came to.
+pub(crate) enum Turn {
+    /// The open round is to be answered.
+    Asks,
     Granted(Verified<Identity>),
     Denied(Denial),
-}
-
-impl Turn<'_> {
-    pub(crate) fn reply(self) -> Reply {
-        match self {
-            Self::Asks(number, round) => Reply::Ask(Ask { number, round: Arc::clone(round) }),
-            Self::Granted(who) => Reply::Granted(who),
-            Self::Denied(denial) => Reply::Denied(denial),
-        }
-    }
 }
 
 /// Why there is nothing to step with.

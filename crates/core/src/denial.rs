@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,21 +21,28 @@ use std::time::Duration;
 /// assert_eq!(unknown.to_string(), "unknown-user: no such line in /etc/users");
 /// assert_eq!((unknown.public(), wrong.public()), (Public::Denied, Public::Denied));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Denial {
     /// Why.
     pub reason: Reason,
     /// What the operator should read about it. Never holds a secret, never reaches a peer.
     pub detail: Cow<'static, str>,
+    /// Whether something of ours broke, so that it is told and recorded as a fault is. For realms: checkers
+    /// return a [`Fault`].
+    pub broken: bool,
+    /// Elsewhere, for every step of a login is as large as a refusal, the steps that grant too.
+    circumstances: Option<Box<Circumstances>>,
+}
+
+/// What is added to a refusal on its way: read and written as if it stood in the [`Denial`] itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Circumstances {
     /// How long to wait before another try can succeed.
     pub retry_after: Option<Duration>,
     /// Every checker that was asked, in order, with what it said.
     pub tried: Vec<(Arc<str>, Reason)>,
     /// Who the peer said it was.
     pub claimed: Option<Box<str>>,
-    /// Whether something of ours broke, so that it is told and recorded as a fault is. For realms: checkers
-    /// return a [`Fault`].
-    pub broken: bool,
 }
 
 /// Why a login was refused.
@@ -129,14 +137,7 @@ impl Public {
 impl Denial {
     /// A refusal for this reason.
     pub const fn new(reason: Reason) -> Self {
-        Self {
-            reason,
-            detail: Cow::Borrowed(""),
-            retry_after: None,
-            tried: Vec::new(),
-            claimed: None,
-            broken: false,
-        }
+        Self { reason, detail: Cow::Borrowed(""), broken: false, circumstances: None }
     }
 
     /// The refusal with words for the operator. They must not hold a secret.
@@ -184,6 +185,32 @@ impl Denial {
     }
 }
 
+/// Circumstances that say nothing are none.
+impl PartialEq for Denial {
+    fn eq(&self, other: &Self) -> bool {
+        (self.reason, &self.detail, self.broken) == (other.reason, &other.detail, other.broken)
+            && **self == **other
+    }
+}
+
+impl Eq for Denial {}
+
+impl Deref for Denial {
+    type Target = Circumstances;
+
+    fn deref(&self) -> &Circumstances {
+        static NONE: Circumstances =
+            Circumstances { retry_after: None, tried: Vec::new(), claimed: None };
+        self.circumstances.as_deref().unwrap_or(&NONE)
+    }
+}
+
+impl DerefMut for Denial {
+    fn deref_mut(&mut self) -> &mut Circumstances {
+        self.circumstances.get_or_insert_default()
+    }
+}
+
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.reason.word())?;
@@ -196,7 +223,11 @@ impl fmt::Display for Denial {
 
 /// Something broke. For the operator; it is never a pass, and a peer hears only "try later".
 #[derive(Debug, Clone)]
-pub struct Fault {
+pub struct Fault(Box<Broken>);
+
+/// In a box, for faults are rare, and every step of a login is as large as one.
+#[derive(Debug, Clone)]
+struct Broken {
     kind: FaultKind,
     context: Cow<'static, str>,
     source: Option<Arc<dyn Error + Send + Sync>>,
@@ -222,7 +253,8 @@ pub enum FaultKind {
 impl Fault {
     /// A fault, with what was being done and to what.
     pub fn new(kind: FaultKind, context: impl Into<Cow<'static, str>>) -> Self {
-        Self { kind, context: context.into(), source: None, claimed: None }
+        let context = context.into();
+        Self(Box::new(Broken { kind, context, source: None, claimed: None }))
     }
 
     /// A backend cannot be reached.
@@ -238,25 +270,25 @@ impl Fault {
     /// The fault with the error that caused it.
     #[must_use]
     pub fn caused_by(mut self, source: impl Error + Send + Sync + 'static) -> Self {
-        self.source = Some(Arc::new(source));
+        self.0.source = Some(Arc::new(source));
         self
     }
 
     /// The fault, with the name that the peer gave, for the record: where only the exchange could read it.
     #[must_use]
     pub fn claiming(mut self, name: &str) -> Self {
-        self.claimed.get_or_insert_with(|| name.into());
+        self.0.claimed.get_or_insert_with(|| name.into());
         self
     }
 
     /// The name that the peer gave, if the exchange has read one.
     pub fn claimed(&self) -> Option<&str> {
-        self.claimed.as_deref()
+        self.0.claimed.as_deref()
     }
 
     /// What sort.
     pub fn kind(&self) -> FaultKind {
-        self.kind
+        self.0.kind
     }
 
     /// What the peer may learn: that now is not the time.
@@ -267,7 +299,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)?;
+        f.write_str(&self.0.context)?;
         let mut source = self.source();
         while let Some(error) = source {
             write!(f, ": {error}")?;
@@ -279,7 +311,7 @@ impl fmt::Display for Fault {
 
 impl Error for Fault {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
-        self.source.as_deref().map(|error| error as &(dyn Error + 'static))
+        self.0.source.as_deref().map(|error| error as &(dyn Error + 'static))
     }
 }
 
@@ -294,6 +326,21 @@ mod tests {
                 .map(|reason| Denial::new(reason).because("a detail").public());
         assert!(words.iter().all(|word| *word == Public::Denied));
         assert_eq!(Denial::new(Reason::TooMany).public(), Public::TryLater);
+    }
+
+    #[test]
+    fn circumstances_take_room_where_there_are_any() {
+        let mut denial = Denial::new(Reason::WrongCredential);
+        assert_eq!((&denial.claimed, denial.retry_after, denial.tried.len()), (&None, None, 0));
+        denial.claimed = Some("ada".into());
+        assert_ne!(denial, Denial::new(Reason::WrongCredential));
+        denial.claimed = None;
+        assert_eq!(
+            denial,
+            Denial::new(Reason::WrongCredential),
+            "none, whether there is room or not"
+        );
+        assert!(size_of::<Denial>() <= 40 && size_of::<Fault>() == 8);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::chain::Chain;
+use crate::chain::{Chain, Plan, Planned};
 use crate::{Answers, Denial, Fault, Identity, Reason, Round, Scene, Verified};
 
 /// One authentication under way.
@@ -175,16 +175,38 @@ impl<E: Exchange> Erased for E {
 
 /// What a conversation, or a factor of an attempt, runs: mostly the checkers of one mechanism, which need no
 /// box of their own.
-pub(crate) enum Running {
-    One(Chain),
+pub(crate) enum Running<P = Arc<Plan>> {
+    One(Chain<P>),
     Other(BoxExchange),
 }
 
-impl Running {
-    pub(crate) fn at_once(&mut self, answers: Answers, scene: &Scene<'_>) -> AtOnce {
+impl Running<&Arc<Plan>> {
+    /// The same, with a share of the plan.
+    pub(crate) fn kept(self) -> Running {
         match self {
-            Self::One(chain) => chain.at_once(answers, scene),
-            Self::Other(exchange) => exchange.at_once(answers, scene),
+            Self::One(chain) => Running::One(chain.kept()),
+            Self::Other(exchange) => Running::Other(exchange),
+        }
+    }
+}
+
+impl<P: Planned> Running<P> {
+    /// [`Exchange::at_once`], which leaves the answers where they are when there is nothing to be said.
+    #[inline]
+    pub(crate) fn said(
+        &mut self,
+        answers: &mut Answers,
+        scene: &Scene<'_>,
+    ) -> Option<Result<Step, Fault>> {
+        match self {
+            Self::One(chain) => chain.said(answers, scene),
+            Self::Other(exchange) => match exchange.at_once(std::mem::take(answers), scene) {
+                AtOnce::Done(step) => Some(step),
+                AtOnce::Later(back) => {
+                    *answers = back;
+                    None
+                }
+            },
         }
     }
 
@@ -195,13 +217,13 @@ impl Running {
         scene: &Scene<'_>,
     ) -> Result<Step, Fault> {
         match self {
-            Self::One(chain) => chain.step(answers, scene).await,
+            Self::One(chain) => chain.later(answers, scene).await,
             Self::Other(exchange) => exchange.later(answers, scene).await,
         }
     }
 }
 
-impl std::fmt::Debug for Running {
+impl<P: Planned> std::fmt::Debug for Running<P> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::One(chain) => chain.fmt(f),

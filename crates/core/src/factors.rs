@@ -231,14 +231,11 @@ impl Exchange for Factors {
                 Err(denial) => return AtOnce::Done(Ok(Step::Deny(*denial))),
             };
             let proven = self.state.as_ref().map_or(&[][..], |state| &state.proven);
-            let step = match self.current.at_once(answers, &Scene { proven, ..*scene }) {
-                AtOnce::Done(step) => step,
-                AtOnce::Later(answers) => {
-                    if guess.is_some() {
-                        self.state().guess = guess;
-                    }
-                    return AtOnce::Later(answers);
+            let Some(step) = self.current.said(&mut answers, &Scene { proven, ..*scene }) else {
+                if guess.is_some() {
+                    self.state().guess = guess;
                 }
+                return AtOnce::Later(answers);
             };
             match self.came(step, guess, scene) {
                 Ok(end) => return AtOnce::Done(end),
@@ -290,7 +287,9 @@ impl Factors {
                     guess = match self.admit_late(login, scene) {
                         Ok(guess) => guess,
                         Err(mut denial) => {
-                            denial.claimed = denial.claimed.or(login.map(Into::into));
+                            if let Some(login) = login {
+                                denial.claimed.get_or_insert_with(|| login.into());
+                            }
                             return Ok(Ok(Step::Deny(denial)));
                         }
                     };

@@ -88,10 +88,9 @@ pub use alternatives::Alternatives;
 pub use answer::{Answer, Answers};
 pub use application::{Adapted, Application, InterfaceTaken, MissingInterface, Serving};
 pub use bearer::{BEARER, Bearer, BearerStore};
-pub use chain::Chain;
 pub use checker::{Checker, Mechanism, Need};
 pub use conversation::{Ask, Bounds, Conversation, Halt, Reply};
-pub use denial::{Denial, Fault, FaultKind, Public, Reason};
+pub use denial::{Circumstances, Denial, Fault, FaultKind, Public, Reason};
 pub use digest::{DigestAlgorithm, DigestClaim};
 pub use exchange::{AtOnce, BoxExchange, Exchange, Step};
 pub use factors::Factors;
@@ -104,7 +103,7 @@ pub use pending::{Id, NotPending, Pending, PendingLimits};
 pub use policy::{Factor, NoFactor, Plaintext, Policy, Rule, Terms, When};
 pub use portal::{Carrier, Earlier, LoginError, Portal, Request};
 pub use realm::{Interface, Logout, Realm, Session};
-pub use responder::{Blocking, Cancelled, Known, Responder};
+pub use responder::{Blocking, Cancelled, Given, Known, Responder};
 pub use results::{Order, Results, Then};
 pub use round::{
     Challenge, Charset, Feedback, Group, Level, Limits, Misuse, Notice, Question, Round,

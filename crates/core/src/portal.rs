@@ -5,14 +5,14 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::chain::{Chain, Plan};
-use crate::conversation::Turn;
+use crate::conversation::{Talk, Turn};
 use crate::exchange::Running;
 use crate::ways::{Way, Ways};
 use crate::{
-    Alternatives, Answers, Application, Bounds, BoxExchange, Checker, Conversation, CredentialKind,
-    Denial, Exchange, Factor, Factors, Fault, Guard, Halt, Identity, Interface, KindSet, Mechanism,
-    MissingInterface, Moment, Order, Peer, Policy, Realm, Reason, Reply, Responder, Scene, Secret,
-    Serving, Session, Step, Verified, World,
+    Alternatives, Answers, Application, Bounds, BoxExchange, Cancelled, Checker, Conversation,
+    CredentialKind, Denial, Exchange, Factor, Factors, Fault, Guard, Identity, Interface, KindSet,
+    Mechanism, MissingInterface, Moment, Order, Peer, Policy, Realm, Reason, Reply, Responder,
+    Scene, Secret, Serving, Session, Step, Verified, World,
 };
 
 /// The one thing that a protocol holds.
@@ -349,18 +349,16 @@ impl<R> Portal<R> {
     ///
     /// [`Reason::Unsupported`] when there is none; [`Reason::NotAllowed`] when the policy lets nobody in.
     pub fn exchange(&self, mechanism: Option<&str>, peer: &Peer) -> Result<BoxExchange, Denial> {
-        self.running(mechanism, peer).map(BoxExchange::from)
+        let way = self.ways.lent_to(peer);
+        self.running(&way, mechanism, peer).map(|running| running.kept().into())
     }
 
-    fn running(&self, mechanism: Option<&str>, peer: &Peer) -> Result<Running, Denial> {
-        let chosen;
-        let way = match self.ways.one_for_all() {
-            Some(way) => way,
-            None => {
-                chosen = self.ways.to(peer);
-                &chosen
-            }
-        };
+    fn running<'w>(
+        &self,
+        way: &'w Arc<Way>,
+        mechanism: Option<&str>,
+        peer: &Peer,
+    ) -> Result<Running<&'w Arc<Plan>>, Denial> {
         way.open()?;
         let Some(name) = mechanism else { return any(way, peer) };
         if !way.permits(name) {
@@ -373,7 +371,7 @@ impl<R> Portal<R> {
         let carrier = self.carriers.iter().find(|c| c.name().eq_ignore_ascii_case(name));
         match carrier.and_then(|c| Some((c, way.begin(c.carries())?))) {
             Some((carrier, plan)) => {
-                let inner = BoxExchange::from(bare(way, plan, peer)?);
+                let inner = BoxExchange::from(bare(way, plan, peer)?.kept());
                 Ok(Running::Other(carrier.carry(inner)))
             }
             None => {
@@ -409,59 +407,55 @@ impl<R> Portal<R> {
         world: &dyn World,
     ) -> Result<(Conversation, Reply), Fault> {
         let now = world.now();
-        let mut conversation = self.opened(request, bounds, now);
-        let reply = conversation.start(now, world).await?.reply();
-        Ok((conversation, reply))
+        let way = self.ways.lent_to(&request.peer);
+        let exchange = self.exchange_for(&way, &request).kept();
+        let Request { peer, claimed, .. } = request;
+        let talk = Talk::new(exchange, peer, claimed, bounds, now);
+        Conversation::started(talk, now, world).await
     }
 
-    /// A conversation that is to be started.
+    /// What answers a request: an exchange, be it one that refuses.
     #[inline]
-    fn opened(&self, request: Request, bounds: &'static Bounds, now: Moment) -> Conversation {
-        let Request { peer, mechanism, claimed } = request;
-        let exchange = self
-            .running(mechanism.as_deref(), &peer)
-            .unwrap_or_else(|denial| Running::Other(BoxExchange::new(Refused(denial))));
-        Conversation::new(exchange, peer, claimed, bounds, now)
+    fn exchange_for<'w>(&self, way: &'w Arc<Way>, request: &Request) -> Running<&'w Arc<Plan>> {
+        self.running(way, request.mechanism.as_deref(), &request.peer)
+            .unwrap_or_else(|denial| Running::Other(BoxExchange::new(Refused(denial))))
     }
 
     /// Authenticates: drives the conversation with a responder that can be asked.
     pub async fn authenticate(
         &self,
-        mut request: Request,
+        request: Request,
         responder: &mut impl Responder,
         world: &dyn World,
     ) -> Result<Verified<Identity>, LoginError> {
+        let way = self.ways.lent_to(&request.peer);
+        match self.at_once(&way, request, responder, world) {
+            Begun::Over(end) => end,
+            // In a box: who has nothing to wait for does not carry the room for it about.
+            Begun::Waits(attempt) => Box::pin(attempt.finish(responder, world)).await,
+        }
+    }
+
+    /// The same, as far as it comes before something or somebody must be waited for.
+    #[inline]
+    fn at_once<'w>(
+        &self,
+        way: &'w Arc<Way>,
+        mut request: Request,
+        responder: &mut impl Responder,
+        world: &dyn World,
+    ) -> Begun<'w> {
         let supports = responder.supports();
         if request.peer.supports != supports {
             Arc::make_mut(&mut request.peer).supports = supports;
         }
         let now = world.now();
-        let mut conversation = self.opened(request, self.bounds, now);
-        let started = conversation.start(now, world).await;
-        let mut turn = started.map_err(LoginError::Fault)?;
-        loop {
-            let (number, answered) = match turn {
-                Turn::Asks(number, round) => (number, responder.respond(round).await),
-                Turn::Granted(who) => return Ok(who),
-                Turn::Denied(denial) => return Err(LoginError::Denied(denial)),
-            };
-            let answers = match answered {
-                Ok(answers) => answers,
-                Err(cancelled) => {
-                    let denial = conversation.cancel().because(cancelled.why);
-                    return Err(LoginError::Denied(denial));
-                }
-            };
-            // A responder that misunderstood is told by the audit record, not asked again: it would
-            // say the same.
-            turn = match conversation.go_on(number, answers, world).await {
-                Ok(turn) => turn,
-                Err(Halt::Fault(fault)) => return Err(LoginError::Fault(fault)),
-                Err(Halt::Misuse(misuse)) => {
-                    let denial = Denial::new(Reason::Malformed).because(misuse.to_string());
-                    return Err(LoginError::Denied(denial));
-                }
-            };
+        let exchange = self.exchange_for(way, &request);
+        let Request { peer, claimed, .. } = request;
+        let mut conversation = Talk::new(exchange, peer, claimed, self.bounds, now);
+        match advance(&mut conversation, Answers::new(), responder, now, world) {
+            Ok(end) => Begun::Over(end),
+            Err(waits) => Begun::Waits(Attempt { conversation, waits }),
         }
     }
 
@@ -476,7 +470,11 @@ impl<R> Portal<R> {
     where
         R: Realm<I>,
     {
-        let who = self.authenticate(request, responder, world).await?;
+        let way = self.ways.lent_to(&request.peer);
+        let who = match self.at_once(&way, request, responder, world) {
+            Begun::Over(end) => end?,
+            Begun::Waits(attempt) => Box::pin(attempt.finish(responder, world)).await?,
+        };
         self.realm.admit(&who, mind).await.map_err(LoginError::Denied)
     }
 }
@@ -492,20 +490,145 @@ impl Portal<Application> {
     }
 }
 
+/// A login as far as it came in one call.
+enum Begun<'w> {
+    Over(Result<Verified<Identity>, LoginError>),
+    Waits(Attempt<'w>),
+}
+
+/// A login that waits.
+struct Attempt<'w> {
+    conversation: Talk<&'w Arc<Plan>>,
+    waits: Waits,
+}
+
+/// What for.
+enum Waits {
+    /// The answers to its open round.
+    Answers,
+    /// What these answers, which were taken at this moment, come to.
+    Step(Answers, Moment),
+}
+
+impl Attempt<'_> {
+    async fn finish(
+        mut self,
+        responder: &mut impl Responder,
+        world: &dyn World,
+    ) -> Result<Verified<Identity>, LoginError> {
+        let conversation = &mut self.conversation;
+        loop {
+            let (next, now) = match self.waits {
+                Waits::Step(answers, now) => {
+                    let turn = conversation.waited(answers, now, world).await;
+                    let now = world.now();
+                    (go_on(conversation, turn, responder, now), now)
+                }
+                Waits::Answers => {
+                    let Some(round) = conversation.round() else {
+                        return Err(LoginError::Fault(Fault::internal("nothing is asked")));
+                    };
+                    let answered = responder.respond(round).await;
+                    let now = world.now();
+                    (given_to(conversation, answered.map(|answers| (answers, false)), now), now)
+                }
+            };
+            let next = match next {
+                Ok(answers) => advance(conversation, answers, responder, now, world),
+                Err(next) => next,
+            };
+            self.waits = match next {
+                Ok(end) => return end,
+                Err(waits) => waits,
+            };
+        }
+    }
+}
+
+/// Goes on with a conversation until it has ended, or something or somebody must be waited for. Nothing here
+/// does, so one look at the clock is good for all of it.
+#[inline]
+fn advance(
+    conversation: &mut Talk<&Arc<Plan>>,
+    mut answers: Answers,
+    responder: &mut impl Responder,
+    now: Moment,
+    world: &dyn World,
+) -> Next {
+    loop {
+        answers = match conversation.step(&mut answers, now, world) {
+            None => return Err(Waits::Step(answers, now)),
+            Some(Ok(Turn::Granted(who))) => return Ok(Ok(who)),
+            Some(turn) => match go_on(conversation, turn, responder, now) {
+                Ok(answers) => answers,
+                Err(next) => return next,
+            },
+        };
+    }
+}
+
+/// The end, or what to wait for.
+type Next = Result<Result<Verified<Identity>, LoginError>, Waits>;
+
+/// The answers to step with after this turn.
+#[inline]
+fn go_on(
+    conversation: &mut Talk<&Arc<Plan>>,
+    turn: Result<Turn, Fault>,
+    responder: &mut impl Responder,
+    now: Moment,
+) -> Result<Answers, Next> {
+    match turn {
+        Ok(Turn::Asks) => match conversation.asks(responder) {
+            Some(given) => given_to(conversation, given, now),
+            None => Err(Err(Waits::Answers)),
+        },
+        Ok(Turn::Granted(who)) => Err(Ok(Ok(who))),
+        Ok(Turn::Denied(denial)) => Err(Ok(Err(LoginError::Denied(denial)))),
+        Err(fault) => Err(Ok(Err(LoginError::Fault(fault)))),
+    }
+}
+
+/// What a responder has given, as the conversation takes it.
+#[inline]
+fn given_to(
+    conversation: &mut Talk<&Arc<Plan>>,
+    given: Result<(Answers, bool), Cancelled>,
+    now: Moment,
+) -> Result<Answers, Next> {
+    let denial = match given {
+        Ok(given) => match conversation.given(given, now) {
+            Ok(answers) => return Ok(answers),
+            Err(Ok(denial)) => denial,
+            // A responder that misunderstood is told by the audit record, not asked again: it would say the
+            // same.
+            Err(Err(misuse)) => Denial::new(Reason::Malformed).because(misuse.to_string()),
+        },
+        Err(cancelled) => conversation.cancel().because(cancelled.why),
+    };
+    Err(Ok(Err(LoginError::Denied(denial))))
+}
+
 /// The exchange of a mechanism that is not carried.
-fn bare(way: &Arc<Way>, plan: &Arc<Plan>, peer: &Peer) -> Result<Running, Denial> {
+fn bare<'w>(
+    way: &Arc<Way>,
+    plan: &'w Arc<Plan>,
+    peer: &Peer,
+) -> Result<Running<&'w Arc<Plan>>, Denial> {
     if plan.plaintext && !way.plaintext.allows(peer.transport) {
         return Err(readable(&plan.mechanism));
     }
-    let plan = Arc::clone(plan);
     Ok(match way.is_simple() {
         true => Running::One(Chain::new(plan)),
-        false => Running::Other(BoxExchange::new(Factors::one(Arc::clone(way), plan))),
+        false => {
+            let factors = Factors::one(Arc::clone(way), Arc::clone(plan));
+            Running::Other(BoxExchange::new(factors))
+        }
     })
 }
 
 /// Whatever the peer can answer, side by side.
-fn any(way: &Arc<Way>, peer: &Peer) -> Result<Running, Denial> {
+fn any<'w>(way: &'w Arc<Way>, peer: &Peer) -> Result<Running<&'w Arc<Plan>>, Denial> {
     let mut plans = Vec::new();
     let mut unreadable = None;
     for mechanism in way.offered(&peer.supports).filter(|mechanism| way.permits(&mechanism.name)) {
@@ -525,7 +648,7 @@ fn any(way: &Arc<Way>, peer: &Peer) -> Result<Running, Denial> {
             let detail = "no checker offers a mechanism that this peer can answer";
             Denial::new(Reason::Unsupported).because(detail)
         })),
-        [only] => bare(way, only, peer),
+        &[only] => bare(way, only, peer),
         several => {
             let parts = several.iter().map(|plan| {
                 let chain = BoxExchange::new(Chain::new(Arc::clone(plan)));

@@ -19,6 +19,40 @@ pub trait Responder: Send {
     /// one question is to leave it out of the answers, or to answer [`Answer::Declined`].
     fn respond(&mut self, round: &Round)
     -> impl Future<Output = Result<Answers, Cancelled>> + Send;
+
+    /// [`Responder::respond`], where nothing and nobody need be waited for. To be written by responders that
+    /// have their answers at hand: it is asked first, and spares a login whatever is only needed to wait. Where
+    /// it says nothing, the other is asked.
+    ///
+    /// # Errors
+    ///
+    /// As [`Responder::respond`].
+    fn respond_at_once<'r>(&mut self, round: &'r Round) -> Option<Result<Given<'r>, Cancelled>> {
+        let _ = round;
+        None
+    }
+}
+
+/// Answers to a round, and the proof that they fit it where somebody has seen to that: then nobody need again.
+#[derive(Debug)]
+pub struct Given<'r> {
+    answers: Answers,
+    /// The very round that they fit.
+    fit: Option<&'r Round>,
+}
+
+impl Given<'_> {
+    /// The answers, and whether it is known that they fit this round.
+    pub(crate) fn to(self, round: &Round) -> (Answers, bool) {
+        (self.answers, self.fit.is_some_and(|fit| std::ptr::eq(fit, round)))
+    }
+}
+
+/// Answers of which nobody has seen yet whether they fit.
+impl From<Answers> for Given<'_> {
+    fn from(answers: Answers) -> Self {
+        Self { answers, fit: None }
+    }
 }
 
 /// The answering side does not want to go on, or cannot.
@@ -29,6 +63,8 @@ pub struct Cancelled {
 }
 
 impl Cancelled {
+    const NOT_KNOWN: Self = Self { why: Cow::Borrowed("what is known does not answer this round") };
+
     /// With a reason.
     pub fn because(why: impl Into<Cow<'static, str>>) -> Self {
         Self { why: why.into() }
@@ -69,6 +105,18 @@ impl Known {
     /// What kinds a text may answer is checked here: a question that wants yes or no is answered only by
     /// a [`Answer::Confirmed`], so no file or environment variable ever trusts a host.
     pub fn pick(&mut self, round: &Round) -> Option<Answers> {
+        self.picked(round)
+    }
+
+    #[inline]
+    fn fitting<'r>(&mut self, round: &'r Round) -> Option<Given<'r>> {
+        let answers = self.picked(round)?;
+        Some(Given { answers: round.completed(answers), fit: Some(round) })
+    }
+
+    /// What fits this round.
+    #[inline]
+    fn picked(&mut self, round: &Round) -> Option<Answers> {
         // Mostly the round asks for all that is known.
         let asked = |name: &str| round.question(name).is_some_and(may_be_asked_for);
         if self.answers.iter().all(|(name, _)| asked(name)) && round.fits(&self.answers).is_ok() {
@@ -105,8 +153,11 @@ impl Responder for Known {
     }
 
     async fn respond(&mut self, round: &Round) -> Result<Answers, Cancelled> {
-        self.pick(round)
-            .ok_or_else(|| Cancelled::because("what is known does not answer this round"))
+        self.pick(round).ok_or(Cancelled::NOT_KNOWN)
+    }
+
+    fn respond_at_once<'r>(&mut self, round: &'r Round) -> Option<Result<Given<'r>, Cancelled>> {
+        Some(self.fitting(round).ok_or(Cancelled::NOT_KNOWN))
     }
 }
 
@@ -159,5 +210,33 @@ impl Responder for () {
             return Err(Cancelled::because("nobody is there to answer"));
         }
         Ok(round.questions.iter().map(|q| (q.name.clone(), Answer::Declined)).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_known_to_fit_fits_that_round_and_no_other() {
+        let round = || Round::of([Question::username(), Question::password()]);
+        let (asked, equal) = (round(), round());
+        let answers = || Answers::new().with("username", "ada").with("password", "x");
+        let given = |round| Known::new(answers()).respond_at_once(round).unwrap().unwrap();
+        assert!(given(&asked).to(&asked).1);
+        assert!(!given(&asked).to(&equal).1);
+        assert!(!Given::from(answers()).to(&asked).1);
+        let mut half = Known::new(Answers::new().with("username", "ada"));
+        assert_eq!(half.respond_at_once(&asked).unwrap().unwrap_err(), Cancelled::NOT_KNOWN);
+        assert!(!half.is_empty(), "what did not answer it whole is kept");
+    }
+
+    #[test]
+    fn defaults_are_filled_in() {
+        let realm = Question::new("realm", CredentialKind::Realm, crate::Text::default());
+        let round = Round::of([realm.with_default("EXAMPLE"), Question::password()]);
+        let mut known = Known::new(Answers::new().with("password", "x"));
+        let (answers, fit) = known.respond_at_once(&round).unwrap().unwrap().to(&round);
+        assert_eq!((answers.text("realm"), fit), (Some("EXAMPLE"), true));
     }
 }

@@ -228,13 +228,18 @@ impl Round {
     /// except those of alternatives that the peer did not choose.
     pub fn accept(&self, answers: Answers) -> Result<Answers, Misuse> {
         self.fits(&answers)?;
+        Ok(self.completed(answers))
+    }
+
+    /// Answers that fit, with the defaults of what is not answered.
+    #[inline]
+    pub(crate) fn completed(&self, answers: Answers) -> Answers {
         match self.questions.iter().all(|question| question.default.is_none()) {
-            true => Ok(answers),
-            false => Ok(self.filled(answers)),
+            true => answers,
+            false => self.filled(answers),
         }
     }
 
-    /// The answers, with the defaults of what is not answered.
     fn filled(&self, mut answers: Answers) -> Answers {
         let chosen = self.chosen(&answers).map(|group| group.id.clone());
         for question in self.questions.iter().filter(|q| q.belongs_to(chosen.as_deref())) {

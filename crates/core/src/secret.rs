@@ -63,12 +63,14 @@ impl PartialEq for Secret {
 impl Eq for Secret {}
 
 impl From<&[u8]> for Secret {
+    #[inline]
     fn from(bytes: &[u8]) -> Self {
         Self(bytes.into())
     }
 }
 
 impl From<&str> for Secret {
+    #[inline]
     fn from(text: &str) -> Self {
         Self::from(text.as_bytes())
     }

@@ -407,6 +407,7 @@ impl<S: PasswordStore> Exchange for PasswordExchange<S> {
 }
 
 /// The round, and what its answers come to where that can be said at once.
+#[inline]
 fn at_once(
     store: &impl PasswordStore,
     answers: Option<&Answers>,
@@ -417,8 +418,15 @@ fn at_once(
         Ok(both) => both,
         Err(step) => return Some(Ok(step)),
     };
-    let verdict = store.check_at_once(login, password, !scene.followed)?;
-    Some(verdict.map(|verdict| Step::from(verdict).claiming(login)))
+    // Written once, and not moved from a verdict to a step to a step with a name.
+    match store.check_at_once(login, password, !scene.followed)? {
+        Ok(Verdict::Is(mut who)) => {
+            who.claim(login);
+            Some(Ok(Step::Grant(who)))
+        }
+        Ok(not) => Some(Ok(Step::from(not).claiming(login))),
+        Err(fault) => Some(Err(fault)),
+    }
 }
 
 /// What was answered to [`password_round`], or the step that this comes to without both.

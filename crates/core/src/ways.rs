@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use crate::chain::{Asked, Chain, Plan};
@@ -26,6 +27,23 @@ pub(crate) struct Ways {
     /// Where no rule matches: most portals have none.
     usual: Arc<Way>,
     others: RwLock<BTreeMap<u64, Arc<Way>>>,
+}
+
+/// A way, for as long as a login needs it.
+pub(crate) enum Lent<'w> {
+    Usual(&'w Arc<Way>),
+    Chosen(Arc<Way>),
+}
+
+impl Deref for Lent<'_> {
+    type Target = Arc<Way>;
+
+    fn deref(&self) -> &Arc<Way> {
+        match self {
+            Self::Usual(way) => way,
+            Self::Chosen(way) => way,
+        }
+    }
 }
 
 /// What holds for the peers that the same rules match.
@@ -77,8 +95,15 @@ impl Ways {
         }
     }
 
-    /// The same, lent, where no rule makes it another for anybody.
-    pub(crate) fn one_for_all(&self) -> Option<&Arc<Way>> {
+    /// The same, lent where no rule makes it another for anybody.
+    pub(crate) fn lent_to(&self, peer: &Peer) -> Lent<'_> {
+        match self.one_for_all() {
+            Some(way) => Lent::Usual(way),
+            None => Lent::Chosen(self.of(self.policy.matching(peer))),
+        }
+    }
+
+    fn one_for_all(&self) -> Option<&Arc<Way>> {
         self.policy.rules.is_empty().then_some(&self.usual)
     }
 

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use countersign::{
-    Answers, Cancelled, Denial, Identity, Interface, KindSet, Known, LoginError, Peer, Portal,
-    Realm, Request as Login, Responder, Round, Session, Transport, Verified, World,
+    Answers, Cancelled, Denial, Given, Identity, Interface, KindSet, Known, LoginError, Peer,
+    Portal, Realm, Request as Login, Responder, Round, Session, Transport, Verified, World,
 };
 use countersign_sasl::digest::{Asked, BodyHash, Digest, Info};
 use http::header::HeaderName;
@@ -442,6 +442,10 @@ impl Responder for Told {
 
     async fn respond(&mut self, round: &Round) -> Result<Answers, Cancelled> {
         self.known.respond(round).await
+    }
+
+    fn respond_at_once<'r>(&mut self, round: &'r Round) -> Option<Result<Given<'r>, Cancelled>> {
+        self.known.respond_at_once(round)
     }
 }
 

@@ -281,7 +281,8 @@ impl Engine {
 
     /// Ends a login for a reason of the front end's.
     pub fn end(&self, mut login: Login, reason: Reason, ledger: &mut Ledger) {
-        let denial = Denial { reason, ..login.conversation.cancel() };
+        let mut denial = login.conversation.cancel();
+        denial.reason = reason;
         let peer = Arc::clone(login.conversation.peer());
         let outcome = (Outcome::Denied(&denial), Ended::Denied(denial.public()));
         self.enter(&peer, &login.note, outcome, login.note.claimed.as_deref(), ledger);

@@ -75,8 +75,9 @@ impl Exchange for OtpExchange {
         };
         let verdict = match shared.factors.check_code(name, &code, scene.now.unix).await? {
             // Removed while the code was awaited.
-            Verdict::Not(denial) if denial.reason.is_unknown() => {
-                Verdict::Not(Denial { reason: Reason::NotEnrolled, ..denial })
+            Verdict::Not(mut denial) if denial.reason.is_unknown() => {
+                denial.reason = Reason::NotEnrolled;
+                Verdict::Not(denial)
             }
             verdict => verdict,
         };

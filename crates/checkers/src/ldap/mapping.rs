@@ -72,10 +72,7 @@ impl GroupRules {
         let mut names: Vec<String> = match &self.mapping {
             None => groups.into_iter().filter_map(|group| group.name).collect(),
             Some(file) => {
-                let read: Arc<Result<Mapping, String>> = match file.at_once() {
-                    Some(read) => read?,
-                    None => file.current().await?,
-                };
+                let read: Arc<Result<Mapping, String>> = file.current().await?;
                 let mapping = read.as_ref().as_ref();
                 let mapping = mapping.map_err(|why| {
                     Fault::unavailable(format!("{}: {why}", file.path().display()))

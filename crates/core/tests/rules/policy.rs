@@ -521,7 +521,7 @@ fn a_token_that_comes_without_a_name_is_a_guess_all_the_same() {
     assert_eq!(*guard.marks.lock().unwrap(), [4, 7], "what was shown");
     *guard.shut.lock().unwrap() = true;
     let Err(LoginError::Denied(denial)) = show("hers") else { panic!("it is shut") };
-    assert_eq!((denial.reason, denial.claimed), (Reason::Throttled, None));
+    assert_eq!((denial.reason, denial.claimed.clone()), (Reason::Throttled, None));
 }
 
 /// A mechanism whose messages only it can read.
