@@ -519,3 +519,58 @@ fn a_filter_in_a_name_is_caught() {
     }
     caught(&Password::new("directory", Directory), Rule::OnlyRightProofGrants);
 }
+
+/// A good checker, but for what it says without an exchange.
+struct Hasty<S>(Password<Users>, S);
+
+impl<S> Checker for Hasty<S>
+where
+    S: Fn(Option<&Answers>, &Scene<'_>) -> Option<Step> + Send + Sync + 'static,
+{
+    fn name(&self) -> &str {
+        "hasty"
+    }
+
+    fn mechanisms(&self) -> &[Mechanism] {
+        self.0.mechanisms()
+    }
+
+    fn begin(&self, mechanism: &str, scene: &Scene<'_>) -> Result<BoxExchange, Fault> {
+        self.0.begin(mechanism, scene)
+    }
+
+    fn at_once(
+        &self,
+        _: &str,
+        answers: Option<&Answers>,
+        scene: &Scene<'_>,
+    ) -> Option<Result<Step, Fault>> {
+        (self.1)(answers, scene).map(Ok)
+    }
+}
+
+#[test]
+fn what_is_said_at_once_is_looked_at() {
+    let asks = |scene: &Scene<'_>| Step::Ask(countersign::password_round(scene));
+    let fine = Hasty(users(right), move |answers: Option<&Answers>, scene: &Scene<'_>| {
+        // The exchange is asked about the answers.
+        answers.is_none().then(|| asks(scene))
+    });
+    assert_conforms(&fine, &fixture());
+    let lets_everybody_in =
+        Hasty(users(right), move |answers: Option<&Answers>, scene: &Scene<'_>| {
+            Some(match answers {
+                None => asks(scene),
+                Some(_) => is("ada").into(),
+            })
+        });
+    caught(&lets_everybody_in, Rule::AtOnceAgrees);
+    caught(&lets_everybody_in, Rule::OnlyRightProofGrants);
+    let knows_nobody = Hasty(users(right), move |answers: Option<&Answers>, scene: &Scene<'_>| {
+        Some(match answers {
+            None => asks(scene),
+            Some(_) => Step::deny(Reason::WrongCredential),
+        })
+    });
+    caught(&knows_nobody, Rule::AtOnceAgrees);
+}

@@ -123,12 +123,31 @@ pub(super) async fn bare(
     mechanism: &str,
     fixture: &Fixture,
     claimed: Option<&str>,
+    answering: Answering,
+) -> Seen {
+    match Bare::begin(checker, mechanism, fixture, claimed) {
+        Ok(attempt) => to_its_end(attempt, fixture, claimed, answering).await,
+        Err(end) => Seen { rounds: Vec::new(), end, secrets: Vec::new() },
+    }
+}
+
+/// The same, without an exchange for as long as the checker can do without one.
+pub(super) async fn at_once(
+    checker: &dyn Checker,
+    mechanism: &str,
+    fixture: &Fixture,
+    claimed: Option<&str>,
+    answering: Answering,
+) -> Seen {
+    to_its_end(Bare::at_once(checker, mechanism), fixture, claimed, answering).await
+}
+
+async fn to_its_end(
+    mut attempt: Bare<'_>,
+    fixture: &Fixture,
+    claimed: Option<&str>,
     mut answering: Answering,
 ) -> Seen {
-    let mut attempt = match Bare::begin(checker, mechanism, fixture, claimed) {
-        Ok(attempt) => attempt,
-        Err(end) => return Seen { rounds: Vec::new(), end, secrets: Vec::new() },
-    };
     attempt.step(Answers::new(), fixture, claimed).await;
     while attempt.end.is_none() {
         if attempt.rounds.len() > usize::from(Bounds::REQUESTS.rounds) {
@@ -141,22 +160,65 @@ pub(super) async fn bare(
 }
 
 /// A bare exchange under way, to be advanced by hand.
-pub(super) struct Bare {
-    exchange: BoxExchange,
+pub(super) struct Bare<'c> {
+    way: Way<'c>,
     rounds: Vec<Arc<Round>>,
     secrets: Vec<Secret>,
     end: Option<End>,
 }
 
-impl Bare {
+/// How a checker is asked.
+enum Way<'c> {
+    Exchange(BoxExchange),
+    /// Without an exchange, for as long as it says something so: [`Checker::at_once`].
+    AtOnce {
+        checker: &'c dyn Checker,
+        mechanism: String,
+        asked: bool,
+    },
+}
+
+impl Way<'_> {
+    /// One step, as a portal takes it.
+    async fn step(&mut self, answers: Answers, scene: &Scene<'_>) -> Result<Step, Fault> {
+        if let Self::AtOnce { checker, mechanism, asked } = self {
+            let given = asked.then_some(&answers);
+            if let Some(step) = checker.at_once(mechanism, given, scene) {
+                *asked = true;
+                return step;
+            }
+            let mut exchange = checker.begin(mechanism, scene)?;
+            if *asked {
+                // The round that has been answered already.
+                let _ = exchange.step(Answers::new(), scene).await?;
+            }
+            *self = Self::Exchange(exchange);
+        }
+        match self {
+            Self::Exchange(exchange) => exchange.step(answers, scene).await,
+            Self::AtOnce { .. } => Err(Fault::internal("there is no exchange")),
+        }
+    }
+}
+
+impl<'c> Bare<'c> {
     pub(super) fn begin(
-        checker: &dyn Checker,
+        checker: &'c dyn Checker,
         mechanism: &str,
         fixture: &Fixture,
         claimed: Option<&str>,
     ) -> Result<Self, End> {
         let exchange = begin(checker, mechanism, &scene(fixture, claimed))?;
-        Ok(Self { exchange, rounds: Vec::new(), secrets: Vec::new(), end: None })
+        Ok(Self::by(Way::Exchange(exchange)))
+    }
+
+    /// The same without an exchange, for as long as the checker can do without one.
+    pub(super) fn at_once(checker: &'c dyn Checker, mechanism: &str) -> Self {
+        Self::by(Way::AtOnce { checker, mechanism: mechanism.to_owned(), asked: false })
+    }
+
+    fn by(way: Way<'c>) -> Self {
+        Self { way, rounds: Vec::new(), secrets: Vec::new(), end: None }
     }
 
     pub(super) async fn step(
@@ -166,7 +228,7 @@ impl Bare {
         claimed: Option<&str>,
     ) {
         let scene = scene(fixture, claimed);
-        match caught(self.exchange.step(answers, &scene)).await {
+        match caught(self.way.step(answers, &scene)).await {
             Ok(Ok(Step::Ask(round))) => self.rounds.push(round),
             Ok(Ok(Step::Grant(who))) => self.end = Some(End::Granted(who)),
             Ok(Ok(Step::Deny(denial))) => self.end = Some(End::Denied(denial)),
@@ -210,7 +272,7 @@ impl Bare {
         let Some(round) = self.rounds.last().cloned() else { return };
         let scene = scene(fixture, None);
         let answers = answering(&round);
-        let mut step = pin!(self.exchange.step(answers, &scene));
+        let mut step = pin!(self.way.step(answers, &scene));
         let once = std::future::poll_fn(|context| {
             let _ = catch_unwind(AssertUnwindSafe(|| step.as_mut().poll(context)));
             Poll::Ready(())

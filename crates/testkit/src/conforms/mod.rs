@@ -7,7 +7,7 @@ mod report;
 
 use countersign::{Answer, Answers, Checker, CredentialKind, Denial, Public, Reason, Round};
 
-use self::attempt::{Bare, End, Seen, bare, converse};
+use self::attempt::{Bare, End, Seen, at_once, bare, converse};
 use self::fixture::Answering;
 use self::hostile::{NAMES, SECRETS, Wrong, is_name};
 use crate::block_on;
@@ -46,6 +46,7 @@ pub async fn conforms_async(checker: &dyn Checker, fixture: &Fixture) -> Report 
         let mut suite =
             Suite { checker, fixture, proof, report: &mut report, asks_for_a_name: false };
         suite.outcomes().await;
+        suite.agrees_at_once().await;
         suite.silence().await;
         suite.hostile_secrets().await;
         suite.hostile_names().await;
@@ -202,6 +203,35 @@ impl Suite<'_> {
         }
     }
 
+    /// The same attempts with an exchange and without one, as far as the checker can do without.
+    async fn agrees_at_once(&mut self) {
+        let proof = self.proof;
+        let attempts = [
+            ("the right proof", Some(&proof.good)),
+            ("a wrong proof", proof.wrong.as_ref()),
+            ("an unknown user", proof.unknown.as_ref()),
+            ("a disabled user", proof.disabled.as_ref()),
+        ];
+        for (what, attempt) in attempts {
+            let Some(attempt) = attempt else { continue };
+            let (checker, mechanism, fixture) = (self.checker, &proof.mechanism, self.fixture);
+            let slowly = bare(checker, mechanism, fixture, None, attempt.begin()).await;
+            let quickly = at_once(checker, mechanism, fixture, None, attempt.begin()).await;
+            self.report.attempts += 2;
+            if slowly.outline() != quickly.outline() || outcome(&slowly) != outcome(&quickly) {
+                self.fail(
+                    Rule::AtOnceAgrees,
+                    format!(
+                        "{what}: {} without an exchange, {} with one",
+                        tell(&quickly.end),
+                        tell(&slowly.end)
+                    ),
+                );
+            }
+            self.look_at(&quickly, what);
+        }
+    }
+
     /// No answers at all, declined ones, and answers of the wrong shape.
     async fn silence(&mut self) {
         let good = &self.proof.good;
@@ -250,7 +280,11 @@ impl Suite<'_> {
         }
         let differs = wrong.differs();
         let (mechanism, answering) = (&self.proof.mechanism, wrong.answering);
-        let seen = bare(self.checker, mechanism, self.fixture, claimed, answering).await;
+        // Each other one as a portal would: without an exchange where that can be.
+        let seen = match self.report.attempts % 2 {
+            0 => bare(self.checker, mechanism, self.fixture, claimed, answering).await,
+            _ => at_once(self.checker, mechanism, self.fixture, claimed, answering).await,
+        };
         self.report.attempts += 1;
         // A claimed name instead of the one that was asked for otherwise counts as an answer.
         let by_the_claim = claimed.is_some() && self.asks_for_a_name && !asks_for_a_name(&seen);
@@ -382,6 +416,15 @@ impl Suite<'_> {
 
     fn fail(&mut self, rule: Rule, what: impl Into<String>) {
         self.report.fail(rule, &self.proof.mechanism, what);
+    }
+}
+
+/// What both ways must come to: who was let in, or why nobody was.
+fn outcome(seen: &Seen) -> Result<String, Option<Reason>> {
+    match &seen.end {
+        End::Granted(who) => Ok(who.subject.to_string()),
+        End::Denied(denial) => Err(Some(denial.reason)),
+        _ => Err(None),
     }
 }
 

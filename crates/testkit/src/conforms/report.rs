@@ -30,6 +30,8 @@ pub enum Rule {
     MechanismNames,
     /// A wrong proof is a refusal and not a fault.
     RefusalIsNoFault,
+    /// What it says without an exchange ([`Checker::at_once`](countersign::Checker::at_once)) is what its exchange says.
+    AtOnceAgrees,
     /// It comes to an end.
     Ends,
     /// No secret is printed: in rounds, refusals, faults, identities, or what the fixture adds.
