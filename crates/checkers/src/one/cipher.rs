@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::validity::{judge, moment};
-use super::{Attempt, Driver, Login, Outcome};
+use super::{Attempt, Driver, Login};
 
 /// How a token of ours begins. A session has no colon in its token.
 const OURS: &str = "countersign-cipher1.";
@@ -106,11 +106,7 @@ impl Driver for Cipher {
         &'a self,
         login: Login<'a>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
-        let outcome = match self.verify(&login) {
-            Ok(()) => Outcome::Accepted(None),
-            Err(why) => Outcome::Refused(why),
-        };
-        Box::pin(std::future::ready(Attempt::of(outcome)))
+        Box::pin(std::future::ready(self.verify(&login).into()))
     }
 
     fn describe(&self) -> String {

@@ -160,3 +160,13 @@ pub(crate) mod tests {
         Some(output.stdout)
     }
 }
+
+/// Yes, with nothing to be changed, or why not, for the operator.
+impl From<Result<(), String>> for Attempt {
+    fn from(verified: Result<(), String>) -> Self {
+        Self::of(match verified {
+            Ok(()) => Outcome::Accepted(None),
+            Err(why) => Outcome::Refused(why),
+        })
+    }
+}

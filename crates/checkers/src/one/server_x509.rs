@@ -19,7 +19,7 @@ use x509_parser::prelude::FromDer;
 use super::recover::RsaKey;
 use super::signing::SigningKey;
 use super::validity::{judge, moment};
-use super::{Attempt, Driver, Login, Outcome};
+use super::{Attempt, Driver, Login};
 use crate::pki::{escaped, oneline};
 
 /// No token is longer: two rounds of base64 around 1,024 bytes.
@@ -121,11 +121,7 @@ impl Driver for ServerX509 {
         &'a self,
         login: Login<'a>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
-        let outcome = match self.verify(&login) {
-            Ok(()) => Outcome::Accepted(None),
-            Err(why) => Outcome::Refused(why),
-        };
-        Box::pin(std::future::ready(Attempt::of(outcome)))
+        Box::pin(std::future::ready(self.verify(&login).into()))
     }
 
     fn describe(&self) -> String {

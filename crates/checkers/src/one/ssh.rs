@@ -22,7 +22,7 @@ use ssh_key::{Mpint, PublicKey, SshSig};
 use super::recover::RsaKey;
 use super::signing::SigningKey;
 use super::validity::{judge, moment};
-use super::{Attempt, Driver, Login, Outcome};
+use super::{Attempt, Driver, Login};
 use crate::sshkey::{Shown, flags, verify};
 
 /// What the signature of a token is for, so that no other signature of the same key is one.
@@ -108,11 +108,7 @@ impl Driver for Ssh {
         &'a self,
         login: Login<'a>,
     ) -> Pin<Box<dyn Future<Output = Attempt> + Send + 'a>> {
-        let outcome = match self.verify(&login) {
-            Ok(()) => Outcome::Accepted(None),
-            Err(why) => Outcome::Refused(why),
-        };
-        Box::pin(std::future::ready(Attempt::of(outcome)))
+        Box::pin(std::future::ready(self.verify(&login).into()))
     }
 
     fn describe(&self) -> String {

@@ -74,10 +74,7 @@ impl Driver for X509 {
                     return Attempt::of(Outcome::Failed(Failure::Broken(fault.to_string())));
                 }
             };
-            Attempt::of(match verify(&login, &authorities, &self.options) {
-                Ok(()) => Outcome::Accepted(None),
-                Err(why) => Outcome::Refused(why),
-            })
+            verify(&login, &authorities, &self.options).into()
         })
     }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::one::Outcome;
 use crate::one::signing::KeyFileError;
 use crate::one::signing::tests::RSA_2048;
 use crate::one::tests::run;
