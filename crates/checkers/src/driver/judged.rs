@@ -30,6 +30,20 @@ pub enum Account {
     Any,
 }
 
+#[cfg(feature = "kinds")]
+impl Account {
+    /// By its word in configurations.
+    pub(crate) fn named(word: &str) -> Option<Self> {
+        Some(match word {
+            "same" => Self::Same,
+            "folded" => Self::Folded,
+            "escaped" => Self::Escaped,
+            "any" => Self::Any,
+            _ => return None,
+        })
+    }
+}
+
 /// What is believed of a driver's answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Belief {

@@ -56,7 +56,7 @@ pub(super) fn completed(kind: Kind, launchers: Option<Arc<Launchers>>) -> Kind {
         table.name = given.take("name")?.map(spanned);
         table.version = given.take("version")?.map(spanned);
         if let Some(value) = given.take("account")? {
-            table.account = AccountWord::parse(&value.text).ok_or_else(|| {
+            table.account = Account::named(&value.text).ok_or_else(|| {
                 value.refused("`account` is `same`, `folded`, `escaped` or `any`")
             })?;
         }
@@ -117,7 +117,7 @@ struct Table {
     network: Option<bool>,
     // What is believed of it.
     #[serde(default)]
-    account: AccountWord,
+    account: Account,
     #[serde(default)]
     drivers: Vec<Spanned<String>>,
     #[serde(default)]
@@ -132,28 +132,6 @@ struct Table {
     password_change: Option<bool>,
     password_required: Option<bool>,
     max_token_time: Option<TokenTime>,
-}
-
-#[derive(Debug, Default, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum AccountWord {
-    #[default]
-    Same,
-    Folded,
-    Escaped,
-    Any,
-}
-
-impl AccountWord {
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "same" => Self::Same,
-            "folded" => Self::Folded,
-            "escaped" => Self::Escaped,
-            "any" => Self::Any,
-            _ => return None,
-        })
-    }
 }
 
 /// What can be said before anything is opened.
@@ -352,12 +330,7 @@ impl Settings {
     fn belief(&self, driver: &DriverName) -> Result<Belief, Misplaced> {
         let mut belief = Belief::of(driver.clone());
         belief.drivers.extend(self.drivers.iter().cloned());
-        belief.account = match self.table.account {
-            AccountWord::Same => Account::Same,
-            AccountWord::Folded => Account::Folded,
-            AccountWord::Escaped => Account::Escaped,
-            AccountWord::Any => Account::Any,
-        };
+        belief.account = self.table.account;
         belief.rules = self.rules(driver)?;
         belief.oneadmin = self.table.oneadmin;
         belief.groups = self.groups.clone();
