@@ -24,6 +24,8 @@ use crate::socket::{self, MESSAGE_LIMIT};
 pub fn main() -> ExitCode {
     match io::stdin().as_fd().try_clone_to_owned().and_then(run) {
         Ok(()) => ExitCode::SUCCESS,
+        // The server went while it was told of an end.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("launcher: {error}; only a server can start it");
             ExitCode::FAILURE
