@@ -196,7 +196,8 @@ fn codes(stage: &Stage) -> Outcome {
         at_once(&site, "ada", &device.code(counter))?;
     }
     // One after the other: used here, it is used there.
-    ensure!(with_code(&site.a, "ada", &device.code(50))?.send()?.granted(), "a fresh code");
+    let fresh = with_code(&site.a, "ada", &device.code(50))?.send()?;
+    ensure!(fresh.granted(), "a fresh code: {fresh:?}");
     ensure!(with_code(&site.b, "ada", &device.code(50))?.send()?.denied(), "a used code");
     ensure!(with_code(&site.b, "ada", &device.code(49))?.send()?.denied(), "an older code");
 
