@@ -16,7 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 pub use countersign_worker::{Access, Confinement, Launcher, Launchers, Limits, Program, User};
-pub use exec::{Exec, ExecSettings};
+pub use exec::{Exec, ExecSettings, Observed, Seen};
 pub use judged::{Account, Belief, Driven};
 pub use persistent::{Persistent, PersistentChecker, PersistentSettings};
 

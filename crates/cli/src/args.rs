@@ -9,6 +9,7 @@ use countersign_responders::answers::Source;
 use countersign_server::admin::Existing;
 use ipnet::IpNet;
 
+pub(crate) mod driver;
 pub(crate) mod factors;
 pub(crate) mod throttle;
 #[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
@@ -87,6 +88,11 @@ pub(crate) enum Command {
     },
     /// Show recent logins and administrators' acts, newest first
     Audit(AuditArgs),
+    /// Try out, test and begin drivers: executables that check logins
+    Driver {
+        #[command(subcommand)]
+        command: driver::DriverCommand,
+    },
     /// Be OpenNebula's driver manager, in the place of its one_auth_mad
     ///
     /// oned starts it by AUTH_MAD and talks to its standard input and output. A link to this program that is called

@@ -9,6 +9,7 @@ mod args;
 mod audit;
 mod backup;
 mod check;
+mod driver;
 mod explain;
 mod factors;
 mod failure;
@@ -77,6 +78,7 @@ fn main() -> ExitCode {
         #[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
         Command::Token { command } => token::run(command),
         Command::Audit(args) => audit::run(args),
+        Command::Driver { command } => driver::run(command),
         Command::OneAuthMad(args) => return one::manager::run(&args),
         Command::OneAuthenticate(args) => one::authenticate::run(&args),
         Command::Generate { command } => generate::run(&command),

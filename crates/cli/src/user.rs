@@ -261,7 +261,7 @@ fn new_password(user: &str, stdin: bool, or: &str) -> Result<Secret, Failure> {
     Err(Failure::refused("no usable password was given; nothing was changed"))
 }
 
-fn first_line() -> Result<Secret, Failure> {
+pub(crate) fn first_line() -> Result<Secret, Failure> {
     if io::stdin().is_terminal() {
         let message = "standard input is a terminal, which would show the password: leave \
                        --password-stdin out to be asked";

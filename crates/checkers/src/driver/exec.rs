@@ -21,7 +21,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Sender;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, timeout, timeout_at};
-use zeroize::Zeroize as _;
+use zeroize::{Zeroize as _, Zeroizing};
 
 use super::DriverLimits;
 use super::output::{OUTPUT_LIMIT, Output, TooMuch};
@@ -92,23 +92,32 @@ impl Exec {
             ) => return Attempt::refused(format!("cannot ask it: {why}")),
             Err(why) => return failed(Failure::Broken(format!("cannot ask it: {why}"))),
         };
-        let secret = login.secret.expose();
-        let read = |written: &[u8]| DriverAnswer::parse(written, secret).map(|answer| answer.reply);
-        self.ask(&input, secret, read).await
+        self.ask(&input, login.secret.expose(), answer_to(login.secret), None).await
+    }
+
+    /// One run with everything that can be seen of it, for who writes a driver. What it is given need not be a
+    /// login; `secret` is what an answer may not repeat as a group, and what is taken out of the lines for the log.
+    pub async fn observe(&self, input: &DriverInput, secret: &Secret) -> Observed {
+        let mut seen = Seen::default();
+        let begun = Instant::now();
+        let attempt = self.ask(input, secret.expose(), answer_to(secret), Some(&mut seen)).await;
+        Observed { seen, took: begun.elapsed(), attempt }
     }
 
     /// Asks something else than a login: the document is all of the standard input, and the exit status is the
     /// answer. What it writes to standard output does not count.
     pub async fn decide(&self, document: Secret) -> Attempt {
-        self.ask(&DriverInput::Document(document), &[], |_| Ok(None)).await
+        self.ask(&DriverInput::Document(document), &[], |_| Ok(None), None).await
     }
 
-    /// `secret` is taken out of what it writes for the log; `read` reads what it wrote when it said yes.
+    /// `secret` is taken out of what it writes for the log; `read` reads what it wrote when it said yes; `seen` is
+    /// for who wants to see it all.
     async fn ask(
         &self,
         input: &DriverInput,
         secret: &[u8],
         read: impl FnOnce(&[u8]) -> Result<Option<Reply>, ReplyError>,
+        seen: Option<&mut Seen>,
     ) -> Attempt {
         let place = match self.places.enter().await {
             Ok(place) => place,
@@ -121,6 +130,14 @@ impl Exec {
         };
         let ended = timeout_at(deadline, process.ended()).await;
         let Process { output, errors, .. } = &process;
+        if let Some(seen) = seen {
+            seen.output = Zeroizing::new(output.kept().to_vec());
+            seen.errors = Zeroizing::new(errors.kept().to_vec());
+            seen.status = match &ended {
+                Ok(Ok(Ended::Exited(status))) => Some(*status),
+                _ => None,
+            };
+        }
         let said = DriverErrors::read(self.settings.profile, errors.kept(), secret);
         let outcome = match ended {
             Ok(Ok(Ended::Exited(0))) => match read(output.kept()) {
@@ -179,6 +196,33 @@ impl Exec {
         let running = started.map_err(|error| error.to_string())?;
         Ok(Process { running, input, output, errors })
     }
+}
+
+/// What can be seen of one run.
+#[derive(Debug)]
+pub struct Observed {
+    /// What it wrote, and how it ended.
+    pub seen: Seen,
+    /// How long it took, waiting for its place included.
+    pub took: Duration,
+    /// What it comes to.
+    pub attempt: Attempt,
+}
+
+/// What a process wrote, and how it ended. It may have secrets in it.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// The beginning of its standard output: a little more than an answer may have.
+    pub output: Zeroizing<Vec<u8>>,
+    /// The beginning of its error output.
+    pub errors: Zeroizing<Vec<u8>>,
+    /// Its exit status, if it ended by itself.
+    pub status: Option<i32>,
+}
+
+/// Reads the answer to a login with this secret.
+fn answer_to(secret: &Secret) -> impl FnOnce(&[u8]) -> Result<Option<Reply>, ReplyError> {
+    move |written: &[u8]| DriverAnswer::parse(written, secret.expose()).map(|answer| answer.reply)
 }
 
 impl Driver for Exec {
