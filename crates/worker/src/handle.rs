@@ -4,19 +4,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use crate::backoff::Backoff;
 use crate::confinement::{Confinement, Program};
 use crate::connection::Connection;
-
-/// How long nothing is tried after a launcher could not be started, or ended at once; twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// And no longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A launcher that ran for as long is replaced at once.
-const STEADY: Duration = Duration::from_secs(10);
 
 /// Starts processes, all with the same [`Confinement`]. Its own process is started when it is first needed, and
 /// anew, with pauses, when it dies; that refuses whatever it ran. Dropped, it ends all of them.
@@ -33,10 +27,7 @@ pub struct Launcher {
 #[derive(Default)]
 struct Life {
     connection: Option<Arc<Connection>>,
-    /// In a row.
-    failures: u32,
-    not_before: Option<Instant>,
-    last: String,
+    backoff: Backoff,
 }
 
 /// Launchers of a program, one for each confinement that somebody uses.
@@ -171,7 +162,7 @@ impl Launcher {
                 Ok(connection)
             }
             Err(why) => {
-                life.failed(&why);
+                life.backoff.failed(&why);
                 tracing::error!("no launcher: {why}");
                 Err(StartError::Launcher(why))
             }
@@ -184,11 +175,8 @@ impl Launcher {
         if connection.is_open() {
             return Some(Arc::clone(connection));
         }
-        if connection.since.elapsed() >= STEADY {
-            life.failures = 0;
-        } else {
-            life.failed("it ended");
-        }
+        let ran = connection.since.elapsed();
+        life.backoff.ended(ran);
         tracing::error!("a launcher has ended; it is started anew");
         life.connection = None;
         None
@@ -196,22 +184,10 @@ impl Launcher {
 
     fn pause(&self) -> Result<(), StartError> {
         let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        match life.not_before.and_then(|then| then.checked_duration_since(now)) {
-            Some(pause) if !pause.is_zero() => {
-                Err(StartError::Paused { pause, why: life.last.clone() })
-            }
-            _ => Ok(()),
+        match life.backoff.pause() {
+            Some((pause, why)) => Err(StartError::Paused { pause, why: why.to_owned() }),
+            None => Ok(()),
         }
-    }
-}
-
-impl Life {
-    fn failed(&mut self, why: &str) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(Instant::now() + pause);
-        why.clone_into(&mut self.last);
     }
 }
 

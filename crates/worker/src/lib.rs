@@ -21,6 +21,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod backoff;
 mod confinement;
 mod connection;
 mod handle;
@@ -28,5 +29,6 @@ pub mod launcher;
 mod message;
 mod socket;
 
+pub use backoff::Backoff;
 pub use confinement::{Access, Confinement, Limits, Program, User};
 pub use handle::{Ended, Job, Launcher, Launchers, Running, StartError};

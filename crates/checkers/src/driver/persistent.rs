@@ -9,7 +9,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use countersign::{
     Answer, Answers, BoxExchange, Checker, CredentialKind, Denial, Exchange, Fault, FaultKind,
@@ -17,7 +17,7 @@ use countersign::{
     not_offered, password_round,
 };
 use countersign_wire::one::{DriverName, UserName};
-use countersign_worker::Launcher;
+use countersign_worker::{Backoff, Launcher};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -27,13 +27,6 @@ use super::places::{Places, milliseconds};
 use crate::one::{Attempt, Driver, Failure, Login, Outcome, StoredSecrets};
 use link::Link;
 use message::{Said, Told, names, values};
-
-/// How long nothing is tried after a driver that ended at once; twice as long each time.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-/// And no longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// A driver that ran for as long is started anew at once.
-const STEADY: Duration = Duration::from_secs(10);
 
 /// Which program, and how it is asked.
 #[derive(Debug, Clone)]
@@ -60,10 +53,7 @@ pub struct Persistent {
 #[derive(Default)]
 struct Life {
     link: Option<Arc<Link>>,
-    /// In a row.
-    failures: u32,
-    not_before: Option<Instant>,
-    last: String,
+    backoff: Backoff,
 }
 
 /// A login in flight. Dropped before the driver's last word, it is cancelled.
@@ -113,11 +103,9 @@ impl Persistent {
         }
         {
             let life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
-            let pause =
-                life.not_before.and_then(|then| then.checked_duration_since(Instant::now()));
-            if let Some(pause) = pause.filter(|pause| !pause.is_zero()) {
+            if let Some((pause, why)) = life.backoff.pause() {
                 let pause = milliseconds(pause);
-                return Err(format!("it is started again in {pause} ms; before: {}", life.last));
+                return Err(format!("it is started again in {pause} ms; before: {why}"));
             }
         }
         let DriverLimits { time, .. } = self.settings.limits;
@@ -130,7 +118,7 @@ impl Persistent {
                 Ok(link)
             }
             Err(why) => {
-                life.failed(&why);
+                life.backoff.failed(&why);
                 Err(why)
             }
         }
@@ -140,10 +128,7 @@ impl Persistent {
         let mut life = self.life.lock().unwrap_or_else(PoisonError::into_inner);
         let link = life.link.take_if(|link| !link.is_open());
         if let Some(ended) = link {
-            match ended.since.elapsed() >= STEADY {
-                true => life.failures = 0,
-                false => life.failed("it ended"),
-            }
+            life.backoff.ended(ended.since.elapsed());
         }
         life.link.clone()
     }
@@ -241,15 +226,6 @@ impl Driver for Persistent {
 impl std::fmt::Debug for Persistent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Persistent").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-impl Life {
-    fn failed(&mut self, why: &str) {
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
-        self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(Instant::now() + pause);
-        why.clone_into(&mut self.last);
     }
 }
 
