@@ -15,7 +15,7 @@ use countersign_checkers::driver::{
     Confinement, DriverLimits, Exec, ExecSettings, Launcher, Program,
 };
 use countersign_responders::terminal::Terminal;
-use countersign_wire::one::UserName;
+use countersign_wire::one::{Profile, UserName, escape};
 use zeroize::Zeroizing;
 
 use crate::LAUNCHER;
@@ -38,7 +38,7 @@ struct Trial {
     user: UserName,
     stored: Option<Secret>,
     secret: Secret,
-    profile: countersign_wire::one::Profile,
+    profile: Profile,
     timeout: Duration,
 }
 
@@ -69,20 +69,13 @@ impl Trial {
         })
     }
 
-    /// The bytes of a secret as they stand in a document.
+    /// A secret as it stands in a document.
     fn in_document(secret: &Secret) -> Zeroizing<String> {
         let text = secret.to_str().unwrap_or_default();
-        let mut written = Zeroizing::new(String::with_capacity(text.len() * 8));
-        for c in text.chars() {
-            match c {
-                '&' => written.push_str("&amp;"),
-                '<' => written.push_str("&lt;"),
-                '>' => written.push_str("&gt;"),
-                '\r' | '\u{7f}'.. => written.push_str(&format!("&#x{:X};", u32::from(c))),
-                c => written.push(c),
-            }
-        }
-        written
+        // No character is written in more: growing would leave a copy behind, unwiped.
+        let mut written = Vec::with_capacity(text.len() * 8);
+        escape(text, &mut written);
+        Zeroizing::new(String::from_utf8(written).unwrap_or_default())
     }
 }
 

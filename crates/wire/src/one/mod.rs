@@ -49,4 +49,4 @@ pub use names::{
 pub use profile::{FailureText, Profile, UnknownVersion};
 pub use reply::{DriverAnswer, GroupEntry, REPLY_LIMIT, Reply, ReplyError};
 pub use stderr::{DriverErrors, ErrorLine, STDERR_LIMIT, STDERR_LINE_LIMIT, STDERR_LINES};
-pub use xml::{DOCUMENT_LIMIT, DocumentError};
+pub use xml::{DOCUMENT_LIMIT, DocumentError, escape};

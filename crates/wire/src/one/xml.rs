@@ -75,7 +75,7 @@ pub(super) fn escaped_len(text: &str) -> usize {
 
 /// Appends `text` as libxml2 writes it in a document without a declared encoding: ASCII as it is, everything
 /// else and CR as a hexadecimal reference. Quotes stay.
-pub(super) fn escape(text: &str, out: &mut Vec<u8>) {
+pub fn escape(text: &str, out: &mut Vec<u8>) {
     for c in text.chars() {
         match c {
             '&' => out.extend_from_slice(b"&amp;"),
