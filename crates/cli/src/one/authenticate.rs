@@ -16,7 +16,7 @@ use countersign_wire::one::{
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
-use crate::args::OneAuthenticateArgs;
+use crate::args::one::OneAuthenticateArgs;
 use crate::failure::Failure;
 use crate::login::client::Client;
 use crate::login::denied;
@@ -63,17 +63,14 @@ impl Default for Settings {
 impl Settings {
     /// Reads a file; the usual one may be missing.
     fn read(named: Option<&Path>) -> Result<Self, Failure> {
-        let usual = Location::of_environment().settings(SETTINGS);
-        let path = named.unwrap_or(&usual);
-        let wrong = |why: String| Failure::usage(format!("{}: {why}", path.display()));
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
+        let wrong = |path: &Path, why: String| Failure::usage(format!("{}: {why}", path.display()));
+        let read = Location::of_environment().read(named, SETTINGS);
+        match read.map_err(|(path, error)| wrong(&path, format!("cannot be read: {error}")))? {
+            None => Ok(Self::default()),
+            Some((path, text)) => {
+                toml::from_str(&text).map_err(|error| wrong(&path, error.to_string()))
             }
-            Err(error) => return Err(wrong(format!("cannot be read: {error}"))),
-        };
-        toml::from_str(&text).map_err(|error| wrong(error.to_string()))
+        }
     }
 }
 

@@ -173,6 +173,25 @@ impl Location {
         }
     }
 
+    /// The text of a file of settings, and where it is. The usual one may be missing; then there is nothing.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and where it is.
+    pub fn read(
+        &self,
+        named: Option<&Path>,
+        usual: &str,
+    ) -> Result<Option<(PathBuf, String)>, (PathBuf, std::io::Error)> {
+        let path = named.map_or_else(|| self.settings(usual), Path::to_owned);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some((path, text))),
+            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
+                Ok(None)
+            }
+            Err(error) => Err((path, error)),
+        }
+    }
+
     /// The folder in which drivers run.
     fn var(&self) -> PathBuf {
         self.0.as_ref().map_or_else(|| "/var/lib/one".into(), |location| location.join("var"))
@@ -186,18 +205,13 @@ impl Location {
 impl Settings {
     /// Reads a file. The usual one may be missing; then everything is as usual.
     pub(super) fn read(named: Option<&Path>, location: &Location) -> Result<Self, ConfigError> {
-        let usual = location.settings("one_auth_mad.toml");
-        let path = named.unwrap_or(&usual);
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(Self::default());
-            }
-            Err(error) => {
-                return Err(ConfigError::of_file(path, format!("cannot be read: {error}")));
-            }
+        let unread = |(path, error): (PathBuf, std::io::Error)| {
+            ConfigError::of_file(&path, format!("cannot be read: {error}"))
         };
-        Self::parse(&text).map_err(|error| error.in_file(path, &text))
+        match location.read(named, "one_auth_mad.toml").map_err(unread)? {
+            None => Ok(Self::default()),
+            Some((path, text)) => Self::parse(&text).map_err(|error| error.in_file(&path, &text)),
+        }
     }
 
     fn parse(text: &str) -> Result<Self, ConfigError> {
