@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 pub(crate) mod driver;
 pub(crate) mod factors;
+pub(crate) mod one;
 pub(crate) mod throttle;
 #[cfg(any(feature = "one-cipher", feature = "one-ssh", feature = "one-x509"))]
 pub(crate) mod token;
@@ -97,35 +98,18 @@ pub(crate) enum Command {
     ///
     /// oned starts it by AUTH_MAD and talks to its standard input and output. A link to this program that is called
     /// one_auth_mad does the same.
-    OneAuthMad(OneAuthMadArgs),
+    OneAuthMad(one::OneAuthMadArgs),
     /// Be a driver of OpenNebula's that asks a running server
     ///
     /// Reads the document of a login from standard input and writes the driver's line. A link to this program that is
     /// called `authenticate` does the same, in OpenNebula's folder remotes/auth/countersign.
-    OneAuthenticate(OneAuthenticateArgs),
+    OneAuthenticate(one::OneAuthenticateArgs),
     /// Write man pages or shell completions
     #[command(hide = true)]
     Generate {
         #[command(subcommand)]
         command: GenerateCommand,
     },
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OneAuthMadArgs {
-    /// Its settings; without it /etc/one/auth/one_auth_mad.toml, or etc/auth/one_auth_mad.toml below $ONE_LOCATION
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) config: Option<PathBuf>,
-    /// What oned passes, in one argument or in several: --authn DRIVER,… --authz NAME --threads N --timeout SECONDS
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
-    pub(crate) arguments: Vec<String>,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct OneAuthenticateArgs {
-    /// Its settings; without it /etc/one/auth/countersign.toml, or etc/auth/countersign.toml below $ONE_LOCATION
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    pub(crate) config: Option<PathBuf>,
 }
 
 /// Where the accounts are.

@@ -8,7 +8,7 @@ use countersign_server::front::one_mad::{self, Ended};
 use countersign_worker::Program;
 
 use crate::LAUNCHER;
-use crate::args::OneAuthMadArgs;
+use crate::args::one::OneAuthMadArgs;
 use crate::failure::Failure;
 
 /// OpenNebula's own manager ends so when oned is gone.
